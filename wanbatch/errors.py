@@ -16,7 +16,8 @@ WanbatchError                 anything a user, a file or the network can cause: 
 ├── StorageError              a disk or bucket refused a write
 ├── JournalError              the journal is locked, damaged, or not ours
 ├── LedgerError               the ledger can't be read or written
-└── BudgetReached             the next submit could pass the cap
+├── BudgetReached             the next submit could pass the cap
+└── LeftOpen                  the run is stopping: what is in flight stays open for the next one
 """
 
 from __future__ import annotations
@@ -123,6 +124,11 @@ class AccountStopped(Refused):
 class SubmitInDoubt(ServiceError):
     """A submit got no trustworthy answer: a provider task may exist. Never send it again blindly."""
 
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+        """The id of the submit call, when at least its headers arrived: the task list shows it."""
+
 
 class BadAnswer(ServiceError):
     """An answer to a request that costs nothing could not be understood, or did not come; ask again."""
@@ -165,3 +171,7 @@ class LedgerError(WanbatchError):
 
 class BudgetReached(WanbatchError):
     """The worst case of the next submit does not fit under the cap."""
+
+
+class LeftOpen(WanbatchError):
+    """The run is stopping: the provider task goes on and is taken up by the next run."""

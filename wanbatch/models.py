@@ -170,7 +170,6 @@ class Edit:
 
     submission: Submission
     report: TaskReport
-    usage: Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

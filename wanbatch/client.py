@@ -1,0 +1,185 @@
+"""The httpx adapter: one method a call of the API, nothing decided here.
+
+No transport retries: a POST is sent once. What an answer means is `wanbatch.wire`'s business.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from wanbatch import wire
+from wanbatch.errors import BadAnswer, NeverSent, Refused, SubmitInDoubt
+from wanbatch.models import MODEL
+from wanbatch.pace import Rate, ServiceClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+    from typing import Self
+
+    from wanbatch.models import EditRequest, ListedTask, TaskReport, TaskStatus
+    from wanbatch.pace import Clock
+    from wanbatch.settings import Service
+    from wanbatch.wire import Accepted
+
+_CONNECT_S = 10.0
+_SUBMIT_S = 60.0
+_QUERY_S = 20.0
+_UPLOAD_S = 300.0
+_BODY_LIMIT = 4 * 1024 * 1024
+_PAGE_SIZE = 50
+"""The largest page is not documented; a service that gives smaller ones says so in `total_page`."""
+_PAGES_LIMIT = 200
+
+_NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    ssl.SSLError,
+)
+
+
+def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+    """Make the connection pool: no redirects, no retries."""
+    return httpx.AsyncClient(
+        transport=transport,
+        follow_redirects=False,
+        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=20.0),
+    )
+
+
+class WanClient:
+    """The account at one service. The key stays in here and is never shown."""
+
+    def __init__(self, service: Service, key: str, *, http: httpx.AsyncClient, clock: Clock) -> None:
+        self.service = service
+        self.clock = ServiceClock(clock)
+        self.submits = Rate(service.limits.submit_rate, clock)
+        self.queries = Rate(service.limits.query_rate, clock)
+        self._lists = Rate(service.limits.query_rate, clock)
+        self._http = http
+        self._authorization = {"Authorization": f"Bearer {key}"}
+
+    def __repr__(self) -> str:
+        """Name the service, not the key."""
+        return f"WanClient({self.service.name})"
+
+    async def submit(self, request: EditRequest, media: Sequence[str]) -> Accepted:
+        """Create a provider task, and pay for it. Sent once, whatever happens.
+
+        `media` are URLs that the service can reach, the video first.
+        Raises `NeverSent`, `Refused` or `SubmitInDoubt`.
+        """
+        exchange = await self._exchange(
+            "POST",
+            wire.SUBMIT_PATH,
+            json=wire.submit_body(request, media),
+            headers=wire.submit_headers(media),
+            timeout=_SUBMIT_S,
+        )
+        outcome = wire.submit_outcome(exchange)
+        if isinstance(outcome, NeverSent | Refused | SubmitInDoubt):
+            raise outcome
+        return outcome
+
+    async def query(self, task_id: str) -> TaskReport:
+        """Ask how one provider task is; raises `BadAnswer` or `Refused`."""
+        await self.queries.wait()
+        return wire.task_report(await self._ask("GET", f"{wire.TASKS_PATH}/{task_id}"), task_id)
+
+    async def tasks(self, *, status: TaskStatus | None = None) -> AsyncIterator[ListedTask]:
+        """List the account's provider tasks of this model over the last 24 hours, page after page.
+
+        No window is asked for: the zone of its bounds is not documented, and a wrong guess would hide tasks.
+        Raises `BadAnswer` or `Refused`.
+        """
+        page = 1
+        while page <= _PAGES_LIMIT:
+            await self._lists.wait()
+            query = {"page_no": page, "page_size": _PAGE_SIZE, "model_name": MODEL}
+            answer = await self._ask(
+                "GET", f"{wire.TASKS_PATH}/", params=query | ({"status": status} if status else {})
+            )
+            found = wire.task_page(answer)
+            for task in found.tasks:
+                yield task
+            if not found.tasks or page >= (found.total_pages or 1):
+                return
+            page += 1
+
+    async def cancel(self, task_id: str) -> None:
+        """Cancel a task that is still PENDING; raises `Refused` (UnsupportedOperation) when it is not."""
+        wire.cancelled(await self._ask("POST", f"{wire.TASKS_PATH}/{task_id}/cancel"))
+
+    async def upload(self, file: Path, name: str) -> str:
+        """Put a local file into the service's temporary store (48 hours) and return its `oss://` URL.
+
+        https://www.alibabacloud.com/help/en/model-studio/get-temporary-file-url
+        Raises `BadAnswer` or `Refused`; a repeated upload costs nothing.
+        """
+        asked = {"action": "getPolicy", "model": MODEL}
+        policy = wire.upload_policy(await self._ask("GET", wire.UPLOADS_PATH, params=asked))
+        key = f"{policy.directory}/{name}"
+        try:
+            with file.open("rb") as content:  # noqa: ASYNC230 - httpx reads it in pieces of 64 KB
+                answer = await self._http.post(
+                    policy.host,
+                    data={**policy.fields, "key": key},
+                    files={"file": (name, content)},
+                    timeout=httpx.Timeout(_UPLOAD_S, connect=_CONNECT_S),
+                )
+        except httpx.HTTPError as error:
+            raise BadAnswer(f"{file.name}: the upload broke off ({_reason(error)})") from None
+        if answer.status_code != httpx.codes.OK:
+            raise BadAnswer(f"{file.name}: the temporary store answered HTTP {answer.status_code}")
+        return f"oss://{key}"
+
+    async def _ask(self, method: str, path: str, **request: Any) -> wire.Answer:
+        """Make a request that costs nothing; raises `BadAnswer` when there is no answer."""
+        exchange = await self._exchange(method, path, timeout=_QUERY_S, **request)
+        if isinstance(exchange, wire.Failure):
+            raise (BadAnswer if exchange.sent else NeverSent)(f"{self.service.host}: {exchange.reason}")
+        return exchange
+
+    async def _exchange(
+        self, method: str, path: str, *, timeout: float, headers: dict[str, str] | None = None, **request: Any
+    ) -> wire.Answer | wire.Failure:
+        """Send one request once, and say what came back, or that nothing did and whether it may have left."""
+        try:
+            async with self._http.stream(
+                method,
+                self.service.base_url + path,
+                headers=self._authorization | (headers or {}),
+                timeout=httpx.Timeout(timeout, connect=_CONNECT_S, pool=_CONNECT_S),
+                **request,
+            ) as response:
+                return await self._read(response)
+        except httpx.HTTPError as error:
+            return wire.Failure(_reason(error), sent=not isinstance(error, _NEVER_SENT))
+        except (ssl.SSLError, httpx.InvalidURL) as error:
+            return wire.Failure(_reason(error), sent=False)
+
+    async def _read(self, response: httpx.Response) -> wire.Answer:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        if date := wire.parse_date(headers.get("date")):
+            self.clock.observe(date)
+        body, whole = b"", True
+        try:
+            async for piece in response.aiter_bytes():
+                body += piece
+                if len(body) > _BODY_LIMIT:
+                    whole = False
+                    break
+        except (httpx.TransportError, httpx.DecodingError):
+            whole = False
+        return wire.Answer(response.status_code, headers, body, whole=whole)
+
+
+def _reason(error: Exception) -> str:
+    """Say what broke, without the URL."""
+    words = type(error).__name__
+    return f"{words}: {error}" if str(error) and "://" not in str(error) else words

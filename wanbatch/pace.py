@@ -1,0 +1,117 @@
+"""Time: the clock, sleeping, rates and back-off. Everything that waits takes its clock from here.
+
+The account's limits are the vendor's: https://www.alibabacloud.com/help/en/model-studio/rate-limit
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """The effects of time; tests and simulations bring their own."""
+
+    def now(self) -> datetime:
+        """Tell the time, in UTC."""
+
+    def monotonic(self) -> float:
+        """Count seconds that never go back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> datetime:
+        """Tell the time, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Count seconds that never go back."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class ServiceClock:
+    """The service's time, as its `Date` headers tell it: ages and deadlines are counted in it, never in ours.
+
+    A machine's clock may be wrong or jump; the 24 hours of a task run by the service's.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen: datetime | None = None
+        self._seen_at = 0.0
+
+    def observe(self, date: datetime) -> None:
+        """Take note of a `Date` header."""
+        self._seen = date
+        self._seen_at = self._clock.monotonic()
+
+    @property
+    def last_seen(self) -> datetime | None:
+        """The last `Date` header itself: whatever is sent from now on happens at the service after it."""
+        return self._seen
+
+    def now(self) -> datetime:
+        """Estimate the service's time; our own until it has answered once."""
+        if self._seen is None:
+            return self._clock.now()
+        return self._seen + timedelta(seconds=self._clock.monotonic() - self._seen_at)
+
+
+class Rate:
+    """At most `per_second` passes in any second, as the far end counts them.
+
+    Passes are spaced evenly and a little wider than the limit asks, since the network squeezes them together.
+    A refusal by the far end (`back_off`) holds everybody.
+    """
+
+    SLACK = 1.1
+
+    def __init__(self, per_second: float, clock: Clock) -> None:
+        self._interval = self.SLACK / per_second
+        self._clock = clock
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        """Wait for a turn."""
+        now = self._clock.monotonic()
+        turn = max(now, self._next)
+        self._next = turn + self._interval
+        while turn > now:  # a back-off that came meanwhile moves everybody's turn
+            await self._clock.sleep(turn - now)
+            now = self._clock.monotonic()
+
+    def back_off(self, seconds: float) -> None:
+        """Let nobody pass for a while."""
+        self._next = max(self._next, self._clock.monotonic() + seconds)
+
+
+def delay(
+    tries: int,
+    *,
+    retry_after_s: float | None = None,
+    base_s: float = 1.0,
+    wait_max_s: float = 30.0,
+    draw: float | None = None,
+) -> float:
+    """Say how many seconds to wait before try number `tries` + 1 (`tries` counts from 1).
+
+    `Retry-After` is obeyed up to `wait_max_s`; without it the wait doubles, its upper half left to chance.
+    `draw` in [0, 1) takes the place of chance.
+    """
+    if retry_after_s is not None:
+        return min(max(retry_after_s, 0.0), wait_max_s)
+    ceiling = min(base_s * 2.0 ** min(tries - 1, 30), wait_max_s)
+    chance = random.random() if draw is None else draw  # noqa: S311 - jitter, not a secret
+    return ceiling * (0.5 + 0.5 * chance)

@@ -1,0 +1,160 @@
+"""Services, their addresses, limits and keys. The only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from wanbatch.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KEY_VARIABLE = "DASHSCOPE_API_KEY"
+ADDRESS_VARIABLE = "DASHSCOPE_HTTP_BASE_URL"
+"""Ends in /api/v1, as the vendor's SDK has it."""
+EMULATOR_PORT = 8127
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the account may do; the defaults are those of a new account.
+
+    https://www.alibabacloud.com/help/en/model-studio/rate-limit
+    """
+
+    slots: int = 5
+    """Edits the service runs at once."""
+    queue_ahead: int = 2
+    """Edits submitted beyond the slots, so that none idles between an end and our noticing it."""
+    submit_rate: float = 5.0
+    query_rate: float = 20.0
+    """Requests a second; queries, lists and cancels are each counted by themselves."""
+
+    @property
+    def window(self) -> int:
+        """How many edits may be at the service at once."""
+        return self.slots + self.queue_ahead
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One endpoint and account, with its limits and its rate card."""
+
+    name: str
+    base_url: str
+    region: str | None = None
+    rate_card: str | None = None
+    """The name of its built-in rate card; without one, costs are unknown."""
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def host(self) -> str:
+        """The host name alone."""
+        return urlsplit(self.base_url).hostname or ""
+
+
+SERVICES = {
+    "singapore": Service(
+        "singapore",
+        "https://dashscope-intl.aliyuncs.com/api/v1",
+        region="ap-southeast-1",
+        rate_card="singapore",
+    ),
+    "beijing": Service(
+        "beijing",
+        "https://dashscope.aliyuncs.com/api/v1",
+        region="cn-beijing",
+        rate_card="beijing",
+    ),
+    "emulator": Service(
+        "emulator",
+        f"http://127.0.0.1:{EMULATOR_PORT}/api/v1",
+        rate_card="emulator",
+    ),
+}
+
+_REGION_OF_HOST = (
+    (re.compile(r"^dashscope-intl\.aliyuncs\.com$"), "ap-southeast-1"),
+    (re.compile(r"^dashscope\.aliyuncs\.com$"), "cn-beijing"),
+    (re.compile(r"^[\w-]+\.([a-z]+-[a-z]+(?:-\d+)?)\.maas\.aliyuncs\.com$"), None),
+)
+
+
+def region_of(host: str) -> str | None:
+    """Say which region a known address of the vendor belongs to."""
+    for pattern, region in _REGION_OF_HOST:
+        if found := pattern.match(host):
+            return region or found.group(1)
+    return None
+
+
+def find_service(
+    name: str | None,
+    *,
+    limits: Limits | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Service:
+    """Find a service by its name or URL.
+
+    `DASHSCOPE_HTTP_BASE_URL` gives the address of a named service, or the service itself when none is named.
+    Raises `UsageError` when the name is unknown, the URL is not one, or the address is of another region.
+    """
+    address = environment.get(ADDRESS_VARIABLE, "").strip()
+    chosen = name or address or "singapore"
+    service = SERVICES.get(chosen)
+    if service is None:
+        service = Service(
+            _origin(chosen), _base_url(chosen), region=region_of(urlsplit(chosen).hostname or "")
+        )
+    elif address:
+        service = replace(service, base_url=_same_region(service, _base_url(address)))
+    return replace(service, limits=limits) if limits else service
+
+
+def _same_region(service: Service, address: str) -> str:
+    """Refuse to price one region's edits by another's rate card."""
+    region = region_of(urlsplit(address).hostname or "")
+    if service.region and region and region != service.region:
+        raise UsageError(
+            f"{ADDRESS_VARIABLE} is an address in {region}, but the service is {service.name} "
+            f"({service.region}); unset the variable or name the service of that region"
+        )
+    return address
+
+
+def _base_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"http", "https"} and parts.hostname
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        known = None
+    if not known or parts.query or parts.fragment or parts.username or parts.password:
+        raise UsageError(
+            f"unknown service {url.partition('?')[0].rpartition('@')[2]!r}: give {', '.join(SERVICES)}, "
+            "or an http(s) URL that ends in /api/v1"
+        )
+    path = parts.path.rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path or '/api/v1'}"
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(_base_url(url))
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def api_key(environment: Mapping[str, str] = os.environ) -> str:
+    """Read the key; raises `UsageError` when there is none, or when it can't be one."""
+    key = environment.get(KEY_VARIABLE, "").strip()
+    if not key:
+        raise UsageError(
+            f"no API key: set {KEY_VARIABLE} to the Model Studio key of the service's region "
+            "(for the emulator: the key it was started with, sk-emulator unless you chose another)"
+        )
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise UsageError(f"{KEY_VARIABLE} holds a character that no key has; copy the key again")
+    return key
