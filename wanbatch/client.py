@@ -5,6 +5,7 @@ No transport retries: a POST is sent once. What an answer means is `wanbatch.wir
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ from wanbatch.pace import Rate, ServiceClock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
-    from typing import Self
 
     from wanbatch.models import EditRequest, ListedTask, TaskReport, TaskStatus
     from wanbatch.pace import Clock
@@ -43,26 +43,27 @@ _NEVER_SENT = (
 )
 
 
-def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """Make the connection pool: no redirects, no retries."""
-    return httpx.AsyncClient(
-        transport=transport,
-        follow_redirects=False,
-        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=20.0),
-    )
-
-
 class WanClient:
     """The account at one service. The key stays in here and is never shown."""
 
-    def __init__(self, service: Service, key: str, *, http: httpx.AsyncClient, clock: Clock) -> None:
+    def __init__(
+        self, service: Service, key: str, *, clock: Clock, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         self.service = service
         self.clock = ServiceClock(clock)
         self.submits = Rate(service.limits.submit_rate, clock)
         self.queries = Rate(service.limits.query_rate, clock)
         self._lists = Rate(service.limits.query_rate, clock)
-        self._http = http
+        self._http = _pool(transport, keepalive=20)
+        # A kept connection may be closed by the far end just as a POST leaves on it, and then nobody knows
+        # whether it arrived: every submit opens its own.
+        self._submit_http = _pool(transport, keepalive=0)
         self._authorization = {"Authorization": f"Bearer {key}"}
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+        await self._submit_http.aclose()
 
     def __repr__(self) -> str:
         """Name the service, not the key."""
@@ -75,11 +76,12 @@ class WanClient:
         Raises `NeverSent`, `Refused` or `SubmitInDoubt`.
         """
         exchange = await self._exchange(
+            self._submit_http,
             "POST",
             wire.SUBMIT_PATH,
             json=wire.submit_body(request, media),
             headers=wire.submit_headers(media),
-            timeout=_SUBMIT_S,
+            limit_s=_SUBMIT_S,
         )
         outcome = wire.submit_outcome(exchange)
         if isinstance(outcome, NeverSent | Refused | SubmitInDoubt):
@@ -125,7 +127,7 @@ class WanClient:
         policy = wire.upload_policy(await self._ask("GET", wire.UPLOADS_PATH, params=asked))
         key = f"{policy.directory}/{name}"
         try:
-            with file.open("rb") as content:  # noqa: ASYNC230 - httpx reads it in pieces of 64 KB
+            with file.open("rb") as content:
                 answer = await self._http.post(
                     policy.host,
                     data={**policy.fields, "key": key},
@@ -140,24 +142,36 @@ class WanClient:
 
     async def _ask(self, method: str, path: str, **request: Any) -> wire.Answer:
         """Make a request that costs nothing; raises `BadAnswer` when there is no answer."""
-        exchange = await self._exchange(method, path, timeout=_QUERY_S, **request)
+        exchange = await self._exchange(self._http, method, path, limit_s=_QUERY_S, **request)
         if isinstance(exchange, wire.Failure):
             raise (BadAnswer if exchange.sent else NeverSent)(f"{self.service.host}: {exchange.reason}")
         return exchange
 
     async def _exchange(
-        self, method: str, path: str, *, timeout: float, headers: dict[str, str] | None = None, **request: Any
+        self,
+        http: httpx.AsyncClient,
+        method: str,
+        path: str,
+        *,
+        limit_s: float,
+        headers: dict[str, str] | None = None,
+        **request: Any,
     ) -> wire.Answer | wire.Failure:
         """Send one request once, and say what came back, or that nothing did and whether it may have left."""
         try:
-            async with self._http.stream(
-                method,
-                self.service.base_url + path,
-                headers=self._authorization | (headers or {}),
-                timeout=httpx.Timeout(timeout, connect=_CONNECT_S, pool=_CONNECT_S),
-                **request,
-            ) as response:
+            async with (
+                asyncio.timeout(limit_s),
+                http.stream(
+                    method,
+                    self.service.base_url + path,
+                    headers=self._authorization | (headers or {}),
+                    timeout=httpx.Timeout(limit_s, connect=_CONNECT_S, pool=_CONNECT_S),
+                    **request,
+                ) as response,
+            ):
                 return await self._read(response)
+        except TimeoutError:
+            return wire.Failure(f"no whole answer within {limit_s:.0f} s", sent=True)
         except httpx.HTTPError as error:
             return wire.Failure(_reason(error), sent=not isinstance(error, _NEVER_SENT))
         except (ssl.SSLError, httpx.InvalidURL) as error:
@@ -177,6 +191,15 @@ class WanClient:
         except (httpx.TransportError, httpx.DecodingError):
             whole = False
         return wire.Answer(response.status_code, headers, body, whole=whole)
+
+
+def _pool(transport: httpx.AsyncBaseTransport | None, *, keepalive: int) -> httpx.AsyncClient:
+    """Make a connection pool: no redirects, no retries."""
+    return httpx.AsyncClient(
+        transport=transport,
+        follow_redirects=False,
+        limits=httpx.Limits(max_connections=100, max_keepalive_connections=keepalive, keepalive_expiry=20.0),
+    )
 
 
 def _reason(error: Exception) -> str:
