@@ -15,6 +15,7 @@ WanbatchError                 anything a user, a file or the network can cause: 
 ├── DownloadError             a finished edit could not be fetched; it stays open and paid
 ├── StorageError              a disk or bucket refused a write
 ├── JournalError              the journal is locked, damaged, or not ours
+├── ClaimLost                 another run, or a person, has this attempt now
 ├── LedgerError               the ledger can't be read or written
 ├── BudgetReached             the next submit could pass the cap
 └── LeftOpen                  the run is stopping: what is in flight stays open for the next one
@@ -163,6 +164,10 @@ class JournalError(WanbatchError):
     """The journal is locked, damaged, or not one of ours."""
 
     exit_code = ExitCode.USAGE
+
+
+class ClaimLost(WanbatchError):
+    """Another run, or a person, has this attempt now; it is theirs to finish."""
 
 
 class LedgerError(WanbatchError):

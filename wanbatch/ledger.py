@@ -1,0 +1,249 @@
+"""The Parquet dataset that people read: one row per settled attempt, and totals per run.
+
+    LEDGER/attempts/date=YYYY-MM-DD/<batch>.parquet
+    LEDGER/totals/<run>.parquet
+
+A file appears whole or not at all, and a batch always goes into a file of the same name, so that writing it again
+after a crash changes nothing. Money and seconds are decimal128(18, 6): sums are exact.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wanbatch.errors import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from wanbatch.journal import Batch
+
+SCHEMA_VERSION = "1"
+
+_TIME = pa.timestamp("us", tz="UTC")
+_DECIMAL = pa.decimal128(18, 6)
+_PLACES = Decimal("0.000001")
+
+ATTEMPTS = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("key", pa.string()),
+        ("id", pa.string()),
+        ("attempt", pa.int32()),
+        ("manifest", pa.string()),
+        ("row", pa.int64()),
+        ("service", pa.string()),
+        ("region", pa.string()),
+        ("model", pa.string()),
+        ("prompt", pa.string()),
+        ("negative_prompt", pa.string()),
+        ("video", pa.string()),
+        ("reference_images", pa.list_(pa.string())),
+        ("resolution", pa.string()),
+        ("ratio", pa.string()),
+        ("duration_requested", pa.int32()),
+        ("audio_setting", pa.string()),
+        ("prompt_extend", pa.bool_()),
+        ("watermark", pa.bool_()),
+        ("seed", pa.int64()),
+        ("task_id", pa.string()),
+        ("submit_request_id", pa.string()),
+        ("status", pa.string()),
+        ("code", pa.string()),
+        ("message", pa.string()),
+        ("submitted_at", _TIME),
+        ("scheduled_at", _TIME),
+        ("ended_at", _TIME),
+        ("settled_at", _TIME),
+        ("queue_s", pa.float64()),
+        ("run_s", pa.float64()),
+        ("input_video_s", _DECIMAL),
+        ("output_video_s", _DECIMAL),
+        ("billed_s", _DECIMAL),
+        ("video_count", pa.int32()),
+        ("sr", pa.int32()),
+        ("currency", pa.string()),
+        ("unit_price", _DECIMAL),
+        ("cost", _DECIMAL),
+        ("rate_card", pa.string()),
+        ("output", pa.string()),
+        ("output_bytes", pa.int64()),
+        ("output_sha256", pa.string()),
+        ("adopted", pa.bool_()),
+        ("tags", pa.map_(pa.string(), pa.string())),
+    ],
+    metadata={"wanbatch.schema": SCHEMA_VERSION},
+)
+"""One row per attempt, written when it settles, never changed. URLs are without their signatures."""
+
+TOTALS = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("service", pa.string()),
+        ("currency", pa.string()),
+        ("resolution", pa.string()),
+        ("status", pa.string()),
+        ("attempts", pa.int64()),
+        ("billed_s", _DECIMAL),
+        ("cost", _DECIMAL),
+        ("unknown_cost", pa.int64()),
+    ],
+    metadata={"wanbatch.schema": SCHEMA_VERSION},
+)
+"""Per run × service × currency × resolution × status. `unknown_cost` counts the attempts `cost` leaves out."""
+
+
+class Ledger:
+    """A ledger folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def attempts(self) -> Path:
+        """The dataset of attempts, for any Parquet reader."""
+        return self.folder / "attempts"
+
+    @property
+    def totals(self) -> Path:
+        """The dataset of totals."""
+        return self.folder / "totals"
+
+    def prepare(self) -> None:
+        """Make the folders, and see that they can be written before anything is paid."""
+        with _clear_errors(self.folder):
+            for folder in (self.attempts, self.totals):
+                folder.mkdir(parents=True, exist_ok=True)
+                probe = folder / f".{os.getpid()}.writable"
+                probe.touch()
+                probe.unlink()
+
+    def write_batch(self, batch: Batch) -> None:
+        """Write settled attempts, one file a day; doing it twice leaves one copy."""
+        days = defaultdict(list)
+        for row in batch.rows:
+            days[_time(row["settled_at"]).date()].append(row)
+        for day, rows in sorted(days.items()):
+            self._write(
+                _table(rows, ATTEMPTS), self.attempts / f"date={day:%Y-%m-%d}" / f"{batch.name}.parquet"
+            )
+
+    def write_totals(self, run_id: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+        """Add up what a run settled, and write it in place of an earlier sum of the same run."""
+        table = _table(add_up(run_id, rows), TOTALS)
+        self._write(table, self.totals / f"{run_id}.parquet")
+        return table
+
+    def read_attempts(self, columns: list[str] | None = None) -> pa.Table:
+        """Read every attempt; raises `LedgerError` when there is nothing, or a file is damaged."""
+        return _read(self.attempts, ATTEMPTS, columns)
+
+    def read_totals(self) -> pa.Table:
+        """Read the totals of every run; raises `LedgerError` when there is nothing, or a file is damaged."""
+        return _read(self.totals, TOTALS, None)
+
+    def _write(self, table: pa.Table, path: Path) -> None:
+        """Write a file so that a reader sees all of it or none, and a power cut does not undo it."""
+        temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+        with _clear_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("wb") as file:
+                    pq.write_table(table, file, compression="zstd")
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+
+
+def add_up(run_id: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Sum ledger rows exactly, by service, currency, resolution and status."""
+    sums: dict[tuple[str, ...], dict[str, Any]] = {}
+    names = ("service", "currency", "resolution", "status")
+    for row in rows:
+        group = tuple(row[name] for name in names)
+        total = sums.setdefault(
+            group,
+            {"run_id": run_id, **dict(zip(names, group, strict=True))}
+            | {"attempts": 0, "billed_s": Decimal(0), "cost": Decimal(0), "unknown_cost": 0},
+        )
+        total["attempts"] += 1
+        total["billed_s"] += Decimal(row["billed_s"] or 0)
+        total["cost"] += Decimal(row["cost"] or 0)
+        total["unknown_cost"] += row["cost"] is None
+    return [sums[group] for group in sorted(sums, key=lambda group: tuple(part or "" for part in group))]
+
+
+def _read(folder: Path, schema: pa.Schema, columns: list[str] | None) -> pa.Table:
+    if not any(folder.glob("**/*.parquet")):
+        raise LedgerError(f"{folder}: no ledger here yet; name the right --ledger, or run a manifest first")
+    with _clear_errors(folder):
+        return pq.read_table(folder, schema=schema, columns=columns, partitioning=None)
+
+
+def _table(rows: list[Mapping[str, Any]] | list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    return pa.table(
+        [pa.array([_value(row[field.name], field.type) for row in rows], field.type) for field in schema],
+        schema=schema,
+    )
+
+
+def _value(value: Any, kind: pa.DataType) -> Any:
+    """Turn a value that went through JSON into what its column holds."""
+    if value is None:
+        return None
+    if pa.types.is_timestamp(kind):
+        return _time(value)
+    if pa.types.is_decimal(kind):
+        return Decimal(value).quantize(_PLACES)
+    if pa.types.is_map(kind):
+        return sorted(value.items())
+    return value
+
+
+def _time(value: str | datetime | date) -> datetime:
+    return value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class _clear_errors:  # noqa: N801 - reads as the verb it is
+    """Turn what a disk or a damaged file does into one clear line."""
+
+    def __init__(self, where: Path) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, pa.ArrowInvalid):
+            raise LedgerError(
+                f"{self._where}: not readable as Parquet ({_first_line(error)}); move that file away"
+            ) from None
+        if isinstance(error, OSError):
+            words = error.strerror or _first_line(error)
+            raise LedgerError(
+                f"{self._where}: {words}; make room or mend its permissions, then run again: the journal has it all"
+            ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
