@@ -18,6 +18,8 @@ from wanbatch.errors import UsageError
 from wanbatch.models import MODEL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wanbatch.models import EditRequest
 
 _SIGNATURE_PARAMETERS = frozenset(
@@ -106,13 +108,18 @@ def _file_digest(path: str, _size: int, _mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def item_key(request: EditRequest, item_id: str | None) -> str:
-    """Digest what the service is asked for and the row's own id: 32 hexadecimal digits."""
+def item_key(
+    request: EditRequest, item_id: str | None, *, identify: Callable[[str], str] = media_identity
+) -> str:
+    """Digest what the service is asked for and the row's own id: 32 hexadecimal digits.
+
+    `identify` names a medium. Raises `UsageError` when a local file can't be read.
+    """
     fields = [
         MODEL,
         request.prompt or "",
         request.negative_prompt or "",
-        [media_identity(medium) for medium in request.media],
+        [identify(medium) for medium in request.media],
         request.resolution,
         request.ratio,
         request.duration,
