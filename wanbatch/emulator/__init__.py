@@ -7,16 +7,18 @@ made on both sides would hide itself.
 
 from wanbatch.emulator.app import create_app
 from wanbatch.emulator.config import EmulatorConfig
-from wanbatch.emulator.faults import Fault, parse_fault
+from wanbatch.emulator.faults import Fault, FaultError, parse_fault, read_faults
 from wanbatch.emulator.server import Emulator, in_thread, running, serve
 
 __all__ = [
     "Emulator",
     "EmulatorConfig",
     "Fault",
+    "FaultError",
     "create_app",
     "in_thread",
     "parse_fault",
+    "read_faults",
     "running",
     "serve",
 ]

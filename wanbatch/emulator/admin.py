@@ -2,7 +2,7 @@
 
 import json
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,65 +12,82 @@ from wanbatch.emulator.bill import Usage
 from wanbatch.emulator.catalogue import refusal
 from wanbatch.emulator.clock import utc_text
 from wanbatch.emulator.faults import FaultError, read_faults
+from wanbatch.emulator.limits import PROMPT_CHARS, RESOLUTIONS, VIDEO_SECONDS
 from wanbatch.emulator.openapi import describe
 from wanbatch.emulator.replies import json_reply
 from wanbatch.emulator.state import Edit, Task
 from wanbatch.emulator.world import World, origin
 
-_MAX_STRANGERS = 1000
+_MAX_STRANGERS: Final = 1000
+_MAX_ADVANCE_S: Final = 366 * 24 * 3600
 
 
-def admin_routes(world: World) -> list[Route]:
-    """Give the routes under `/_emulator/`."""
+class Console:
+    """The emulator's own operations on one world."""
 
-    def bill(request: Request) -> Response:
-        world.state.now()
-        account = world.state.bill
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def bill(self, request: Request) -> Response:
+        """Show what the account owes, as JSON or CSV."""
+        self._world.state.now()
+        bill = self._world.state.bill
         if request.query_params.get("format") == "csv":
-            return Response(account.csv(), media_type="text/csv")
-        return json_reply({"rows": account.rows(), "totals": account.totals()})
+            return Response(bill.csv(), media_type="text/csv")
+        return json_reply({"rows": bill.rows(), "totals": bill.totals()})
 
-    def tasks(_: Request) -> Response:
-        return json_reply({"tasks": [_inside(task) for task in world.state.tasks()]})
+    async def tasks(self, _: Request) -> Response:
+        """Show every task still kept with all that is known of it."""
+        return json_reply({"tasks": [_inside(task) for task in self._world.state.tasks()]})
 
-    def reset(_: Request) -> Response:
-        world.reset()
+    async def limits(self, _: Request) -> Response:
+        """Show the busiest second of every operation, and the most edits that ran at once."""
+        peaks = {f"{name}_per_second": window.peak for name, window in self._world.windows.items()}
+        return json_reply({**peaks, "running": self._world.state.running_peak})
+
+    async def openapi(self, request: Request) -> Response:
+        """Show the description of the public API."""
+        return json_reply(describe(origin(request), self._world.config))
+
+    async def reset(self, _: Request) -> Response:
+        """Forget everything but the time."""
+        self._world.reset()
         return json_reply({})
 
-    def limits(_: Request) -> Response:
-        peaks = {f"{name}_per_second": window.peak for name, window in world.windows.items()}
-        return json_reply({**peaks, "running": world.state.running_peak})
-
-    def clock(_: Request) -> Response:
-        return json_reply({"now": utc_text(world.state.now()), "speed": world.config.speed})
-
-    def openapi(request: Request) -> Response:
-        return json_reply(describe(origin(request), world.config))
-
-    async def advance(request: Request) -> Response:
-        seconds = _number(await _json(request), "advance")
-        if not 0 <= seconds <= 10**9:
-            raise refusal("InvalidParameter", "advance is a number of seconds, not negative.")
-        world.clock.advance(float(seconds))
+    async def clock(self, request: Request) -> Response:
+        """Show the time, after skipping `advance` seconds of it when asked to."""
+        world = self._world
+        if request.method == "POST":
+            seconds = _number(await _json(request), "advance")
+            if not 0 <= seconds <= _MAX_ADVANCE_S:
+                raise refusal("InvalidParameter", f"advance is 0 to {_MAX_ADVANCE_S} seconds.")
+            world.clock.advance(float(seconds))
         now = world.state.now()
         world.workshop.kick()
         return json_reply({"now": utc_text(now), "speed": world.config.speed})
 
-    async def strangers(request: Request) -> Response:
+    async def strangers(self, request: Request) -> Response:
+        """Create tasks of another client of the account."""
         body = await _json(request)
-        count, seconds = int(_number(body, "count", 1)), _number(body, "seconds", 5)
-        if not 1 <= count <= _MAX_STRANGERS or not 2 <= seconds <= 10:  # noqa: PLR2004  the service's own
+        count, seconds = _number(body, "count", 1), _number(body, "seconds", 5)
+        if not 1 <= count <= _MAX_STRANGERS or not VIDEO_SECONDS[0] <= seconds <= VIDEO_SECONDS[1]:
             raise refusal("InvalidParameter", f"count is 1 to {_MAX_STRANGERS}, seconds 2 to 10.")
+        resolution = body.get("resolution", "720P")
+        if resolution not in RESOLUTIONS:
+            raise refusal("InvalidParameter", "resolution is 720P or 1080P.")
         length = seconds.quantize(Decimal("0.01"))
         edit = Edit(
-            model=world.config.model,
-            prompt=str(body.get("prompt", "somebody else's edit")),
+            model=self._world.config.model,
+            prompt=str(body.get("prompt", "somebody else's edit"))[:PROMPT_CHARS],
             video=f"https://stranger.invalid/clip.mp4?seconds={length}",
-            resolution="1080P" if body.get("resolution") == "1080P" else "720P",
+            resolution=resolution,
         )
-        return json_reply({"task_ids": world.state.strange(count, edit, Usage(length, length))})
+        task_ids = self._world.state.strange(int(count), edit, Usage(length, length))
+        return json_reply({"task_ids": task_ids})
 
-    async def faults(request: Request) -> Response:
+    async def faults(self, request: Request) -> Response:
+        """Show the fault rules, after replacing (PUT) or dropping (DELETE) them."""
+        world = self._world
         if request.method == "PUT":
             try:
                 world.faults.replace(read_faults(await request.body()))
@@ -80,16 +97,19 @@ def admin_routes(world: World) -> list[Route]:
             world.faults.replace(())
         return json_reply({"faults": world.faults.describe()})
 
+
+def admin_routes(world: World) -> list[Route]:
+    """Give the routes under `/_emulator/`."""
+    console = Console(world)
     return [
-        Route("/_emulator/bill", bill),
-        Route("/_emulator/tasks", tasks),
-        Route("/_emulator/limits", limits),
-        Route("/_emulator/openapi.json", openapi),
-        Route("/_emulator/reset", reset, methods=["POST"]),
-        Route("/_emulator/clock", clock, methods=["GET"]),
-        Route("/_emulator/clock", advance, methods=["POST"]),
-        Route("/_emulator/strangers", strangers, methods=["POST"]),
-        Route("/_emulator/faults", faults, methods=["GET", "PUT", "DELETE"]),
+        Route("/_emulator/bill", console.bill),
+        Route("/_emulator/tasks", console.tasks),
+        Route("/_emulator/limits", console.limits),
+        Route("/_emulator/openapi.json", console.openapi),
+        Route("/_emulator/reset", console.reset, methods=["POST"]),
+        Route("/_emulator/clock", console.clock, methods=["GET", "POST"]),
+        Route("/_emulator/strangers", console.strangers, methods=["POST"]),
+        Route("/_emulator/faults", console.faults, methods=["GET", "PUT", "DELETE"]),
     ]
 
 
@@ -103,7 +123,7 @@ def _inside(task: Task) -> dict[str, Any]:
         "prompt": edit.prompt,
         "negative_prompt": edit.negative_prompt,
         "video": edit.video,
-        "reference_images": [url[:200] for url in edit.references],
+        "reference_images": [url[:2000] for url in edit.references],
         "parameters": {
             "resolution": edit.resolution,
             "ratio": edit.ratio,

@@ -5,7 +5,7 @@ https://www.alibabacloud.com/help/en/model-studio/.
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -56,7 +56,8 @@ class Api:
         task = self._world.state.query(task_id)
         if task is None:
             return unknown_body(task_id)
-        return task_body(task, self._world.results.url(task, origin(request)))
+        url = self._world.results.url(task, origin(request)) if task.status is Status.SUCCEEDED else None
+        return task_body(task, url)
 
     def list(self, request: Request, _: str, __: bytes) -> dict[str, Any]:
         """Give a page of the account's tasks. Raises Refusal."""
@@ -136,19 +137,23 @@ def _serve(world: World, operation: str, act: Act, request: Request, body: bytes
     window = world.windows[operation]
     window.offer(now)
     subject = _subject(world, operation, request, body)
+
+    def refuse(refused: Refusal, headers: Mapping[str, str]) -> Response:
+        return error_reply(refused, request_id, headers)
+
     if before := world.faults.strike("before", operation, subject):
-        return instead(before, request_id)
+        return instead(before, refuse)
     try:
         _authenticate(world, request)
         if not window.admit(now):
             raise refusal("Throttling.RateQuota")
         reply = json_reply({"request_id": request_id, **act(request, request_id, body)})
     except Refusal as refused:
-        return error_reply(refused, request_id)
+        return refuse(refused, {})
     finally:
         world.workshop.kick()
     after = world.faults.strike("after", operation, subject)
-    return afterwards(after, reply, request_id) if after else reply
+    return afterwards(after, reply, refuse) if after else reply
 
 
 def _subject(world: World, operation: str, request: Request, body: bytes) -> Subject:

@@ -31,7 +31,10 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "InvalidApiKey": (401, "Invalid API-key provided."),
     "NOT AUTHORIZED": (
         401,
-        "Access denied: Either you are not authorized to access this workspace, or the workspace does not exist.",
+        (
+            "Access denied: Either you are not authorized to access this workspace, "
+            "or the workspace does not exist."
+        ),
     ),
     "AccessDenied": (403, "Access denied."),
     "AccessDenied.Unpurchased": (
@@ -83,8 +86,10 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "Throttling.RateQuota": (429, "Requests rate limit exceeded, please try again later."),
     "Throttling.BurstRate": (
         429,
-        "Request rate increased too quickly. To ensure system stability, please adjust your client logic "
-        "to scale requests more smoothly over time.",
+        (
+            "Request rate increased too quickly. To ensure system stability, please adjust your client logic "
+            "to scale requests more smoothly over time."
+        ),
     ),
     "Throttling.AllocationQuota": (429, "Free allocated quota exceeded."),
     "InternalError": (500, "An internal error has occured, try again later or contact service support."),

@@ -14,7 +14,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Clock:
     """Runs `speed` times as fast as real time from `start`; a speed of 0 stands still until advanced.
 
-    Calling it gives the emulator's time in milliseconds since the epoch. Safe to share between threads.
+    Safe to share between threads.
     """
 
     def __init__(self, speed: float = 1.0, start: datetime | None = None) -> None:
@@ -24,6 +24,7 @@ class Clock:
         self._lock = threading.Lock()
 
     def __call__(self) -> int:
+        """Give the emulator's time in milliseconds since the epoch."""
         return self._base + int((time.monotonic() - self._zero) * 1000 * self.speed)
 
     def advance(self, seconds: float) -> int:

@@ -41,7 +41,7 @@ KINDS: Final[dict[str, Phase]] = {
     "list-incomplete": "list",
     "list-delay": "list",
 }
-"""Kind to the moment it strikes: before or after the call took effect, in a task's fate, in a download, in a list."""
+"""Kind to when it strikes: before or after a call took effect, in a task's fate, a download, a list."""
 
 _HOME: Final[dict[Phase, str]] = {
     "before": "submit",

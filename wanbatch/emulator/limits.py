@@ -5,6 +5,7 @@ images are its later edition's.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -32,6 +33,7 @@ VIDEO_SIDES: Final = (240, 4096)
 IMAGE_SIDES: Final = (240, 8000)
 MAX_RATIO: Final = 8
 VIDEO_SECONDS: Final = (Decimal(2), Decimal(10))
+_DATA_URL: Final = re.compile(r"data:image/(jpeg|jpg|png|bmp|webp);base64,", re.IGNORECASE)
 FORBIDDEN_WORD: Final = "forbidden"
 """A prompt with this word fails moderation: a rule one can see, where the service's is hidden."""
 COPYRIGHTED_WORD: Final = "copyrighted"
@@ -196,7 +198,7 @@ def _is_welcome(url: str, kind: str, *, resolves_oss: bool) -> bool:
         return bool(parts.hostname)
     if parts.scheme == "oss":
         return resolves_oss
-    return parts.scheme == "data" and kind == "reference_image" and ";base64," in url[:100]
+    return kind == "reference_image" and _DATA_URL.match(url) is not None
 
 
 def _text(given: Mapping[str, Any], name: str, limit: int) -> str:

@@ -9,11 +9,14 @@ from datetime import datetime
 from typing import Final
 
 from wanbatch.emulator.catalogue import refusal
-from wanbatch.emulator.clock import CHINA, to_ms
+from wanbatch.emulator.clock import to_ms
 from wanbatch.emulator.state import DAY_MS, Status, Task
 
 MAX_PAGE_SIZE: Final = 100
 """Not published; larger pages are cut to this size."""
+
+_DIGITS: Final = len("YYYYMMDDhhmmss")
+_MAX_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +80,14 @@ def _window(start: str | None, end: str | None, now: int) -> tuple[int, int]:
 
 def _moment(text: str) -> int:
     try:
-        if len(text) != len("YYYYMMDDhhmmss"):
-            raise ValueError(text)
-        return to_ms(datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=CHINA))
+        # strptime alone would take fewer digits; the zone is not published, the service's other times are UTC+8.
+        return to_ms(datetime.strptime(f"{text if len(text) == _DIGITS else ''}+0800", "%Y%m%d%H%M%S%z"))
     except ValueError:
         raise refusal("InvalidParameter", "The time format must be YYYYMMDDhhmmss.") from None
 
 
 def _number(query: Mapping[str, str], name: str, usual: int) -> int:
     text = query.get(name) or str(usual)
-    if not text.isascii() or not text.isdigit() or not 1 <= len(text) <= 9 or int(text) < 1:
+    if not text.isascii() or not text.isdigit() or not len(text) > _MAX_DIGITS or int(text) < 1:
         raise refusal("InvalidParameter", f"The type or value of {name} is out of definition.")
     return int(text)

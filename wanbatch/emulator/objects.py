@@ -1,12 +1,13 @@
 """The object store's HTTP: the upload host and the result host."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from wanbatch.emulator.api import UPLOAD_PATH, subject_of
 from wanbatch.emulator.blows import instead
+from wanbatch.emulator.catalogue import Refusal
 from wanbatch.emulator.clock import http_date
 from wanbatch.emulator.faults import Fault, Subject
 from wanbatch.emulator.oss import OssError, oss_request_id, read_range
@@ -22,6 +24,7 @@ from wanbatch.emulator.spoil import hang_up
 from wanbatch.emulator.state import Task
 from wanbatch.emulator.world import World
 
+_HOST: Final = "emulator.oss-accelerate.aliyuncs.com"
 _CHUNK: Final = 256 * 1024
 _FORM_FIELD_BYTES: Final = 64 * 1024
 _SLOW_RATE: Final = 4096.0
@@ -47,11 +50,13 @@ class ObjectStore:
     async def upload(self, request: Request) -> Response:
         """Take a form upload; empty 200, or the store's XML."""
         if fault := self._world.faults.strike("before", "upload", Subject()):
-            return instead(fault, oss_request_id())
+            return instead(fault, _refuse)
         try:
             await self._take(request)
         except OssError as error:
-            return error.response(request.url.netloc)
+            return error.response(_HOST)
+        except HTTPException as error:  # how Starlette says that a form cannot be parsed
+            return OssError(400, "MalformedPOSTRequest", error.detail).response(_HOST)
         return Response(headers={"x-oss-request-id": oss_request_id()})
 
     async def download(self, request: Request) -> Response:
@@ -59,7 +64,7 @@ class ObjectStore:
         try:
             return await self._give(request)
         except OssError as error:
-            return error.response(request.url.netloc)
+            return error.response(_HOST)
 
     async def _take(self, request: Request) -> None:
         world = self._world
@@ -87,11 +92,17 @@ class ObjectStore:
         if task is None or stored is None:
             raise OssError(404, "NoSuchKey", "The specified key does not exist.")
         if fault := world.faults.strike("before", "result", subject_of(task)):
-            return instead(fault, oss_request_id())
+            return instead(fault, _refuse)
         fault = world.faults.strike("result", "result", subject_of(task))
         if fault and fault.kind == "result-expired":
             raise expired(now // 1000, now)
         return _serve_file(request, task, stored, fault)
+
+
+def _refuse(refused: Refusal, headers: Mapping[str, str]) -> Response:
+    reply = OssError(refused.status, refused.code, refused.message).response(_HOST)
+    reply.headers.update(headers)
+    return reply
 
 
 def _serve_file(request: Request, task: Task, stored: Stored, fault: Fault | None) -> Response:

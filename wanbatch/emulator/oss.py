@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 from starlette.responses import Response
 
 ACCESS_KEY_ID: Final = "LTAI5tEmulatorAccess"
-_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)$")
+_RANGE: Final = re.compile(r"bytes=(?=\d|-\d)(?P<first>\d{0,18})-(?P<last>\d{0,18})", re.ASCII)
 
 
 class OssError(Exception):
@@ -62,23 +62,25 @@ class Signer:
 def read_range(header: str | None, size: int, *, standard: bool) -> tuple[int, int] | None:
     """Give the first and last byte asked for, or None for the whole object; only the first range counts.
 
-    The store answers a bad range with the whole object; under `x-oss-range-behavior: standard` it cuts an
-    end that lies too far and refuses a start that does. Raises OssError (416) in that last case.
+    The store answers a range it does not like with the whole object. Under `x-oss-range-behavior: standard`
+    it cuts one that reaches too far, and refuses one with nothing in it: OssError (416).
     """
-    if header is None:
+    match = _RANGE.fullmatch((header or "").split(",")[0].strip())
+    if match is None:
         return None
-    match = _RANGE.match(header.split(",")[0].replace(" ", ""))
-    first_text, last_text = match.groups() if match else ("", "")
-    if first_text:
-        first, last = int(first_text), int(last_text) if last_text else size - 1
-    elif last_text:
-        first, last = max(size - int(last_text), 0), size - 1
-    else:
+    first, last = _bounds(match["first"], match["last"], size)
+    if first > last and match["first"] and match["last"]:
         return None
-    if first <= last < size:
+    if 0 <= first <= last < size:
         return first, last
-    if not standard or (first > last >= 0 and last_text and first_text and first < size):
+    if not standard:
         return None
     if first >= size:
         raise OssError(416, "InvalidRange", "The requested range cannot be satisfied")
-    return first, size - 1
+    return max(first, 0), size - 1
+
+
+def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
+    if not first:
+        return size - int(last), size - 1
+    return int(first), int(last) if last else size - 1

@@ -56,7 +56,7 @@ class FailedError(Exception):
 
 
 def foretell(config: EmulatorConfig) -> Callable[[Edit], Outcome | None]:
-    """Give what tells an edit's outcome at its start: moderation always, the usage when nothing is rendered."""
+    """Give what tells an edit's outcome at its start: moderation, and the usage when nothing is rendered."""
 
     def outcome(edit: Edit) -> Outcome | None:
         blocked = moderate(edit.prompt)
@@ -120,7 +120,7 @@ class Workshop:
         for job in self._jobs:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     async def _work(self, started: Started) -> None:
         async with self._bench:
@@ -130,10 +130,11 @@ class Workshop:
                 outcome = error.reason
             except MediaError as error:
                 outcome = Failure(error.code, error.message)
-            except Exception:
+            except Exception:  # noqa: BLE001  whatever breaks here breaks one task, as at the service
                 _LOG.exception("the emulator could not work on a task")
                 outcome = failure("InternalError.Algo")
-        self._state.deliver(started.task_id, outcome)
+        if not self._state.deliver(started.task_id, outcome):
+            self._results.remove(started.task_id)
         self.kick()
 
     async def _produce(self, started: Started) -> Usage:
@@ -168,25 +169,26 @@ class Workshop:
                 raise FailedError(failure("InvalidParameter", "oss download error."))
             return kept
         if parts.scheme == "data":
-            target.write_bytes(_decoded(url))
+            await asyncio.to_thread(target.write_bytes, _decoded(url))
         elif parts.netloc == host and parts.path.startswith("/media/"):
-            return self._own_media(url)
+            return _own_media(url, self._config.media)
         else:
             await _download(url, target, limit)
         return target
 
-    def _own_media(self, url: str) -> Path:
-        root = self._config.media
-        path = (
-            None if root is None else (root / unquote(urlsplit(url).path.removeprefix("/media/"))).resolve()
-        )
-        if root is None or path is None or not path.is_relative_to(root.resolve()) or not path.is_file():
-            raise FailedError(failure("InvalidParameter", f"Failed to download {url}"))
-        return path
+
+def _own_media(url: str, root: Path | None) -> Path:
+    """Give the file behind an address under our own `/media/`. Raises FailedError."""
+    name = unquote(urlsplit(url).path.removeprefix("/media/"))
+    if root is not None and "\0" not in name:
+        path = (root / name).resolve()
+        if path.is_relative_to(root.resolve()) and path.is_file():
+            return path
+    raise FailedError(failure("InvalidParameter", f"Failed to download {url}"))
 
 
 def _edit(job: RenderJob) -> tuple[VideoInfo, VideoInfo]:
-    """Judge the inputs and render; gives the input's and the output's facts. Raises FailedError, MediaError."""
+    """Judge the inputs, render; give the input's and the output's facts. Raises FailedError, MediaError."""
     source = inspect_video(job.video)
     verdicts = [judge_video(source), *(judge_image(inspect_image(path)) for path in job.references)]
     for reason in filter(None, verdicts):

@@ -49,7 +49,7 @@ def unknown_body(task_id: str) -> dict[str, Any]:
 
 
 def list_row(task: Task, region: str) -> dict[str, Any]:
-    """Give a task as the list shows it: epoch milliseconds, the submit's request id, no prompt and no usage."""
+    """Give a task as the list shows it: epoch milliseconds, the submit's request id, no prompt, no usage."""
     return {
         "api_key_id": "1500001",
         "caller_parent_id": "1000000000000001",

@@ -64,6 +64,11 @@ class Results:
         self._rendered.pop(task_id, None)
         self.path(task_id).unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """Delete every rendered video."""
+        for task_id in list(self._rendered):
+            self.remove(task_id)
+
     def find(self, task: Task) -> Stored | None:
         """Give a task's video, making a tiny one of the right duration when it was not rendered."""
         if task.task_id in self._rendered:

@@ -61,7 +61,7 @@ async def running(config: EmulatorConfig | None = None, *, port: int = 0) -> Asy
         server, emulator = _build(config or EmulatorConfig(), listener)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            while not server.started and not serving.done():
+            while not server.started and not serving.done():  # noqa: ASYNC110  uvicorn has no such event
                 await asyncio.sleep(_POLL_S)
             yield emulator
         finally:
@@ -71,7 +71,7 @@ async def running(config: EmulatorConfig | None = None, *, port: int = 0) -> Asy
 
 @contextlib.contextmanager
 def in_thread(config: EmulatorConfig | None = None, *, port: int = 0) -> Iterator[Emulator]:
-    """Serve in a thread with a loop of its own while the block runs, so that a busy client cannot starve it."""
+    """Serve in a thread with a loop of its own while the block runs: no busy client can starve it."""
     with _listening("127.0.0.1", port) as listener:
         server, emulator = _build(config or EmulatorConfig(), listener)
         thread = threading.Thread(
@@ -88,7 +88,10 @@ def in_thread(config: EmulatorConfig | None = None, *, port: int = 0) -> Iterato
 
 
 def serve(config: EmulatorConfig | None = None, host: str = "127.0.0.1", port: int = 8765) -> None:
-    """Serve until interrupted, after one line that says where and with which key. Raises OSError on a taken port."""
+    """Serve until interrupted, after one line that says where and with which key.
+
+    Raises OSError when the port is taken.
+    """
     config = config or EmulatorConfig()
     with _listening(host, port) as listener:
         server, emulator = _build(config, listener, server_class=uvicorn.Server)

@@ -69,7 +69,7 @@ class Html(Response):
     media_type = "text/html"
 
     def __init__(self, status: int, headers: Mapping[str, str] | None = None) -> None:
-        page = f"<html><head><title>{status}</title></head><body><center><h1>{status}</h1></center></body></html>"
+        page = f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>"
         super().__init__(page, status, headers)
 
 

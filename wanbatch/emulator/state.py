@@ -231,16 +231,20 @@ class State:
             expired, self._expired = self._expired, []
             return expired
 
-    def deliver(self, task_id: str, outcome: Outcome) -> None:
-        """Hand in what became of a started task; it ends once its drawn time has passed as well."""
+    def deliver(self, task_id: str, outcome: Outcome) -> bool:
+        """Hand in what became of a started task; it ends once its drawn time has passed as well.
+
+        False when the task was no longer waiting for it.
+        """
         with self._lock:
             now = self._advance()
             task = self._tasks.get(task_id)
             if task is None or task.status is not Status.RUNNING:
-                return
+                return False
             task.outcome = outcome
             self._at(max(now, _due(task)), task, self._finish)
             self._advance()
+            return True
 
     def running(self) -> int:
         """Give how many edits run now."""

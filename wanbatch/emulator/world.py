@@ -1,6 +1,8 @@
 """One emulated account with everything behind it; the HTTP around it holds no state of its own."""
 
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Final
 
@@ -26,10 +28,9 @@ class World:
         self.clock = Clock(config.speed, config.start)
         self.state = State(config, self.clock, foretell(config))
         self.faults = Faults(config.seed)
-        self._files = tempfile.TemporaryDirectory(
-            prefix="emulator-", dir=_made(config.results), ignore_cleanup_errors=True
-        )
-        folder = Path(self._files.name)
+        folder = Path(tempfile.mkdtemp(prefix="emulator-", dir=_made(config.results)))
+        # In-process clients run no lifespan; the files then go with the world, or with the process.
+        self._remove_files = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.results = Results(folder)
         self.uploads = Uploads(folder)
         self.workshop = Workshop(config, self.state, self.results, self.uploads, folder)
@@ -37,6 +38,7 @@ class World:
 
     def reset(self) -> None:
         """Forget every task, the bill, the rates' memory and the faults' counts."""
+        self.results.clear()
         self.state.reset()
         self.faults.replace(self.config.faults)
         rate = self.config.query_rate
@@ -51,7 +53,7 @@ class World:
     async def aclose(self) -> None:
         """Stop the work and remove the files."""
         await self.workshop.aclose()
-        self._files.cleanup()
+        self._remove_files()
 
 
 def origin(request: Request) -> str:
