@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
 from wanbatch.errors import Problem, Severity
 from wanbatch.identity import without_signature
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 KEPT = 10_000
 """Problems of one severity that are kept; the rest is only counted."""
@@ -31,7 +27,7 @@ class Findings:
         self.last_row = 0
         """The last row anything was said about."""
 
-    def add(
+    def add(  # noqa: PLR0917 - the fields of a Problem, in its order
         self,
         row: int,
         column: str,
@@ -62,8 +58,3 @@ class Findings:
     def in_order(self, severity: Severity) -> tuple[Problem, ...]:
         """Those that were kept, by row."""
         return tuple(sorted(self._kept[severity], key=lambda problem: problem.row))
-
-    def errors_within(self, rows: Sequence[int]) -> tuple[Problem, ...]:
-        """Return the errors of the file itself and of these rows, by row."""
-        errors = self.in_order(Severity.ERROR)
-        return tuple(error for error in errors if error.row == 0 or error.row in rows)

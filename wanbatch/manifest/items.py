@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from wanbatch.errors import ManifestError, UsageError
+from wanbatch.errors import ManifestError, Severity, UsageError
 from wanbatch.identity import is_url, item_key
 from wanbatch.manifest.columns import TAG_PREFIX
 from wanbatch.manifest.findings import Findings
@@ -18,6 +17,7 @@ from wanbatch.models import AudioSetting, EditRequest, Item, Ratio, Resolution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from wanbatch.manifest.rules import Checked
 
@@ -29,19 +29,18 @@ _AUDIO_SETTINGS = {"": AudioSetting.AUTO, **{each.value: each for each in AudioS
 def read_manifest(path: Path, *, first_row: int = 1, last_row: int | None = None) -> Iterator[Item]:
     """Stream the items of a checked manifest, from one data row to another, both included.
 
-    Local media become paths that hold from anywhere. Raises `ManifestError` at the first rows that are bad, when
-    the file can't be read, and when a local medium can't.
+    Local media become paths that hold from anywhere. Raises `ManifestError` at the batch with a bad row,
+    when the file can't be read, and when a local medium can't.
     """
     findings = Findings()
     for cells in read_cells(path, findings):
         part = _between(cells, first_row, last_row)
         checked = inspect(part, path.parent, findings)
-        wanted = range(first_row, (last_row or findings.last_row) + 1)
-        _refuse(path, findings, wanted)
+        _refuse_errors(path, findings)
         yield from _items(checked, path)
         if last_row is not None and cells.rows and cells.rows[-1] >= last_row:
             return
-    _refuse(path, findings, range(first_row, (last_row or findings.last_row) + 1))
+    _refuse_errors(path, findings)
 
 
 def requests(checked: Checked, folder: Path | None = None) -> Iterator[EditRequest]:
@@ -87,8 +86,8 @@ def _between(cells: Cells, first_row: int, last_row: int | None) -> Cells:
     return Cells(cells.rows[start:stop], columns)
 
 
-def _refuse(path: Path, findings: Findings, rows: Sequence[int]) -> None:
-    problems = findings.errors_within(rows)
+def _refuse_errors(path: Path, findings: Findings) -> None:
+    problems = findings.in_order(Severity.ERROR)
     if problems:
         raise ManifestError(f"{path}: {problems[0]}", problems)
 

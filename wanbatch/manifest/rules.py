@@ -49,12 +49,16 @@ _IMAGE_DATA = r"^data:image/(jpeg|jpg|png|bmp|webp);base64,[A-Za-z0-9+/]+={0,2}$
 _KNOWN_SCHEME = "(?i)^(https?|s3|oss|gs)://"
 _BLANK = r"[\pZ\pC]"
 _UNNAMABLE = r"[\p{Cc}\p{Zl}\p{Zp}]"
+_PLAIN_URL = r"^https?://[A-Za-z0-9.-]+(/[!-~]*)?$"
+_PLAIN_URL_OR_NOTHING = rf"{_PLAIN_URL}|^$"
+_PLAIN_DURATION = "^(|[02-9]|10)$"
+_PLAIN_SEED = "^(|0|[1-9][0-9]{0,8})$"
 _WHOLE_NUMBER = r"^[0-9]+(\.0*)?$"
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Rows whose cells are in the one form their rule leaves: '720P', 'true', '5'; and which rows are good."""
+    """Rows whose cells are in the one form their rule leaves (720P, true, 5), and which rows are good."""
 
     rows: Sequence[int]
     columns: Mapping[str, pa.StringArray]
@@ -97,12 +101,12 @@ class _Sheet:
 
     def check_no_nul(self) -> None:
         for name in self.columns:
-            if self._filled(name):
+            if _may_hold_nul(self.columns[name]):
                 nul = pc.match_substring(self.columns[name], "\0")
                 self._flag(name, nul, "holds a NUL byte", "take it out: the file may be damaged")
 
     def check_video(self, folder: Path) -> None:
-        if VIDEO not in self.columns:
+        if VIDEO not in self.columns or self._plain(VIDEO, _PLAIN_URL):
             return
         cells = self.columns[VIDEO]
         self._flag(VIDEO, pc.equal(cells, ""), "is empty", "give a URL or a path")
@@ -116,16 +120,22 @@ class _Sheet:
             if not self._filled(name):
                 continue
             cells = self.columns[name]
-            data = pc.match_substring_regex(cells, _DATA)
-            bad = pc.and_not(data, pc.match_substring_regex(cells, _IMAGE_DATA))
-            self._flag(
-                name, bad, "is not an image as data", "write data:image/png;base64,… (jpeg, png, bmp, webp)"
-            )
-            self._check_medium(name, folder, data)
+            self._check_image(name, folder)
             one = pc.not_equal(cells, "").cast(pa.int8())
             count = one if count is None else pc.add(count, one)
         if count is not None:
             self._check_image_count(count)
+
+    def _check_image(self, name: str, folder: Path) -> None:
+        if self._plain(name, _PLAIN_URL_OR_NOTHING):
+            return
+        cells = self.columns[name]
+        data = pc.match_substring_regex(cells, _DATA)
+        bad = pc.and_not(data, pc.match_substring_regex(cells, _IMAGE_DATA))
+        self._flag(
+            name, bad, "is not an image as data", "write data:image/png;base64,… (jpeg, png, bmp, webp)"
+        )
+        self._check_medium(name, folder, data)
 
     def _check_image_count(self, count: pa.Array) -> None:
         self._flag(
@@ -205,7 +215,7 @@ class _Sheet:
     def check_choice(
         self, name: str, choices: tuple[str, ...], fold: Callable[[pa.Array], pa.Array], *, default: str
     ) -> None:
-        if self._filled(name):
+        if name in self.columns and not self._among(name, ("", *choices)):
             cells = fold(pc.utf8_trim_whitespace(self.columns[name]))
             wrong = pc.invert(pc.is_in(cells, pa.array(("", *choices), pa.string())))
             self._flag(
@@ -215,7 +225,7 @@ class _Sheet:
         self._set_default(name, default)
 
     def check_boolean(self, name: str, *, default: str) -> None:
-        if self._filled(name):
+        if name in self.columns and not self._among(name, ("", "true", "false")):
             self._read_boolean(name)
         self._set_default(name, default)
 
@@ -231,16 +241,19 @@ class _Sheet:
         low, high = DURATION_RANGE
         self._check_number(
             "duration",
+            _PLAIN_DURATION,
             lambda digits: pc.is_in(digits, pa.array(_DURATIONS)),
             f"must be 0 (keep the length) or {low} to {high} whole seconds",
         )
         self._set_default("duration", "0")
 
     def check_seed(self) -> None:
-        self._check_number("seed", _is_seed, f"must be a whole number from 0 to {SEED_LIMIT}")
+        self._check_number("seed", _PLAIN_SEED, _is_seed, f"must be a whole number from 0 to {SEED_LIMIT}")
 
-    def _check_number(self, name: str, allowed: Callable[[pa.Array], pa.Array], rule: str) -> None:
-        if not self._filled(name):
+    def _check_number(
+        self, name: str, plain: str, allowed: Callable[[pa.Array], pa.Array], rule: str
+    ) -> None:
+        if name not in self.columns or self._plain(name, plain):
             return
         cells = pc.utf8_trim_whitespace(self.columns[name])
         whole = pc.match_substring_regex(cells, _WHOLE_NUMBER)
@@ -277,6 +290,13 @@ class _Sheet:
             cells = self.columns[name]
             self.columns[name] = pc.if_else(pc.equal(cells, ""), default, cells)
 
+    def _plain(self, name: str, pattern: str) -> bool:
+        """Whether every cell has the usual form, which needs no further look; one test instead of many."""
+        return bool(pc.all(pc.match_substring_regex(self.columns[name], pattern)).as_py())
+
+    def _among(self, name: str, choices: Sequence[str]) -> bool:
+        return bool(pc.all(pc.is_in(self.columns[name], pa.array(choices, pa.string()))).as_py())
+
     def _filled(self, name: str) -> bool:
         """Whether the column is there and has a cell that says something."""
         cells = self.columns.get(name)
@@ -304,6 +324,12 @@ class _Sheet:
             advice = mend if isinstance(mend, str) else mend(cell)
             self._findings.add(self._rows[place], name, cell, rule, advice, severity)
         self._findings.count(severity, len(places) - len(kept), self._rows[places[-1].as_py()])
+
+
+def _may_hold_nul(cells: pa.StringArray) -> bool:
+    """Look at the bytes of the whole column: a hundred times faster than cell by cell."""
+    text = cells.buffers()[2]
+    return text is not None and text.to_pybytes().find(0) >= 0
 
 
 def _instead(value: str, choices: Iterable[str]) -> str:

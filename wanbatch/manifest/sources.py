@@ -1,7 +1,7 @@
 """Any manifest format as batches of text cells.
 
-pyarrow reads and decompresses; nothing is held but one batch. A cell is text in every format, so that there is
-one set of rules: a Parquet 5.0, a JSON 5 and a CSV "5" are the same number.
+pyarrow reads and decompresses; nothing is held but one batch. A cell is text in every format, so that there
+is one set of rules: a Parquet 5.0, a JSON 5 and a CSV "5" are the same number.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from wanbatch.manifest.findings import Findings
 
 _MIB = 1 << 20
-_CSV_BLOCKS = (4 * _MIB, 256 * _MIB)
+_CSV_BLOCKS = (1 * _MIB, 256 * _MIB)
 """Bytes parsed at once. A row must fit in a block, and four reference images inside the row may be large."""
 _LINE_LIMIT = 256 * _MIB
 _BATCH_ROWS = 16_384
@@ -92,9 +92,8 @@ def _format(path: Path) -> tuple[str, str | None]:
         return kind, codec
     meant = nearest(kind, _FORMATS)
     raise ManifestError(
-        f"{path}: unknown format {kind!r}; name it {', '.join(_FORMATS)}, "
-        f"the text formats also with {', '.join(_COMPRESSED)}"
-        + (f" (did you mean {meant}?)" if meant else "")
+        f"{path}: unknown format {kind!r}{f' (did you mean {meant}?)' if meant else ''}; name it "
+        f"{', '.join(_FORMATS)}, the text formats also with {', '.join(_COMPRESSED)}"
     )
 
 
@@ -135,77 +134,95 @@ def _refuse_utf16(path: Path, codec: str | None) -> None:
 
 def _csv(path: Path, codec: str | None, delimiter: str, findings: Findings) -> Iterator[Cells]:
     """Read with small blocks, and go on with large ones from the first row that does not fit."""
-    done = 0
+    table = _CsvTable(path, codec, delimiter, findings)
     for block in _CSV_BLOCKS:
-        table = _CsvTable(path, codec, delimiter, block)
         try:
-            for cells in table.read(findings, after=done):
-                done = table.row
-                yield cells
+            yield from table.read(block)
         except pa.ArrowInvalid as error:
             if "straddling" not in str(error):
                 raise
         else:
+            table.check_last_quote()
             return
     raise ManifestError(
-        f"{path}: a row after row {done} is longer than {_CSV_BLOCKS[-1] // _MIB} MiB; close its open quote"
+        f"{path}: a row after row {table.done} is longer than {_CSV_BLOCKS[-1] // _MIB} MiB; close its quote"
     )
 
 
 class _CsvTable:
-    """One pass over a delimited file; every cell is read as bytes, so that no cell can stop the reader."""
+    """A delimited file; every cell is read as bytes, so that no cell can stop the reader."""
 
-    def __init__(self, path: Path, codec: str | None, delimiter: str, block: int) -> None:
+    def __init__(self, path: Path, codec: str | None, delimiter: str, findings: Findings) -> None:
         self._path = path
         self._codec = codec
-        self._read = csv.ReadOptions(use_threads=False, block_size=block)
-        self._parse = csv.ParseOptions(
-            delimiter=delimiter, newlines_in_values=True, invalid_row_handler=self._note_wrong_row
-        )
-        self._convert = csv.ConvertOptions(
-            default_column_type=pa.binary(), check_utf8=False, strings_can_be_null=False
-        )
+        self._delimiter = delimiter
+        self._findings = findings
+        self._names: list[str] = []
         self._wrong_rows = array("q")
         self._wrong_widths = array("q")
-        self._width = 0
-        self.row = 0
-        """The last row that was read."""
+        self._row = 0
+        self._last_cells: pa.RecordBatch | None = None
+        self.done = 0
+        """The last row that was handed out or reported; a second pass goes on behind it."""
 
-    def read(self, findings: Findings, *, after: int) -> Iterator[Cells]:
-        """Yield the rows after row `after`; the rows before it were read by an earlier pass."""
-        with _open(self._path, self._codec) as stream, self._reader(stream) as reader:
-            names = self._names(reader)
-            if not after:
-                check_columns(names, findings)
-                check_video_column(names, findings)
-                _refuse_lists(names, findings)
+    def read(self, block: int) -> Iterator[Cells]:
+        """Yield the rows that were not yet handed out, parsing `block` bytes at once."""
+        self._row = 0
+        del self._wrong_rows[:], self._wrong_widths[:]
+        with _open(self._path, self._codec) as stream, self._reader(stream, block) as reader:
+            self._check_header(reader)
             for batch in reader:
-                rows = self._number(batch.num_rows, findings, after)
-                new = bisect_right(rows, after)
-                yield _csv_cells(names, rows[new:], batch.slice(new), findings)
-            self._report_wrong_rows(len(self._wrong_rows), findings, after)
+                rows = self._number(batch.num_rows)
+                new = bisect_right(rows, self.done)
+                self.done = self._row
+                if batch.num_rows:
+                    self._last_cells = batch.slice(batch.num_rows - 1)
+                yield _csv_cells(self._names, rows[new:], batch.slice(new), self._findings)
+            self._report_wrong_rows(len(self._wrong_rows))
 
-    def _reader(self, stream: pa.NativeFile) -> csv.CSVStreamingReader:
+    def check_last_quote(self) -> None:
+        """Report a quote that is never closed: all that follows it has become one cell of the last row."""
+        if self._last_cells is None or not any(b"\n" in cell.as_py() for (cell,) in self._last_cells):
+            return
+        with _open(self._path, self._codec) as stream:
+            quotes = sum(chunk.count(b'"') for chunk in iter(lambda: stream.read(_MIB), b""))
+        if quotes % 2:
+            mend = 'close it; a quote inside a quoted cell is doubled: ""'
+            self._findings.add(self.done, "row", "", "a quote is never closed", mend)
+
+    def _reader(self, stream: pa.NativeFile, block: int) -> csv.CSVStreamingReader:
         return csv.open_csv(
-            stream, read_options=self._read, parse_options=self._parse, convert_options=self._convert
+            stream,
+            read_options=csv.ReadOptions(use_threads=False, block_size=block),
+            parse_options=csv.ParseOptions(
+                delimiter=self._delimiter,
+                newlines_in_values=True,
+                invalid_row_handler=self._note_wrong_row,
+            ),
+            convert_options=csv.ConvertOptions(
+                default_column_type=pa.binary(), check_utf8=False, strings_can_be_null=False
+            ),
         )
 
-    def _names(self, reader: csv.CSVStreamingReader) -> list[str]:
+    def _check_header(self, reader: csv.CSVStreamingReader) -> None:
+        if self._names:
+            return
         try:
-            names: list[str] = reader.schema.names
+            self._names = reader.schema.names
         except UnicodeDecodeError:
             raise ManifestError(f"{self._path}: the header {_NOT_UTF8[0]}; {_NOT_UTF8[1]}") from None
-        self._width = len(names)
-        return names
+        check_columns(self._names, self._findings)
+        check_video_column(self._names, self._findings)
+        _refuse_lists(self._names, self._findings)
 
     def _note_wrong_row(self, row: csv.InvalidRow) -> str:
         self._wrong_rows.append(row.number - 1)  # the header is number 1
         self._wrong_widths.append(row.actual_columns)
         return "skip"
 
-    def _number(self, count: int, findings: Findings, after: int) -> Sequence[int]:
-        """Number `count` good rows; the wrong rows between them have numbers too."""
-        first = self.row + 1
+    def _number(self, count: int) -> Sequence[int]:
+        """Give `count` good rows their numbers; the wrong rows between them have numbers too."""
+        first = self._row + 1
         passed = 0
         while passed < len(self._wrong_rows) and self._wrong_rows[passed] < first + count + passed:
             passed += 1
@@ -213,21 +230,15 @@ class _CsvTable:
         if passed:
             wrong = set(self._wrong_rows[:passed])
             rows = [row for row in range(first, first + count + passed) if row not in wrong]
-        self.row += count + passed
-        self._report_wrong_rows(passed, findings, after)
+        self._row += count + passed
+        self._report_wrong_rows(passed)
         return rows
 
-    def _report_wrong_rows(self, count: int, findings: Findings, after: int) -> None:
+    def _report_wrong_rows(self, count: int) -> None:
+        rule = f"the header has {len(self._names)}"
         for row, width in islice(zip(self._wrong_rows, self._wrong_widths, strict=True), count):
-            if row > after:
-                findings.add(
-                    row,
-                    "row",
-                    f"{width} cells",
-                    f"the header has {self._width}",
-                    "check its commas and quotes",
-                )
-            self.row = max(self.row, row)
+            if row > self.done:
+                self._findings.add(row, "row", f"{width} cells", rule, "check its delimiters and quotes")
         del self._wrong_rows[:count], self._wrong_widths[:count]
 
 
