@@ -12,7 +12,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from wanbatch.errors import UsageError
 from wanbatch.models import MODEL
@@ -25,64 +25,95 @@ if TYPE_CHECKING:
 _SIGNATURE_PARAMETERS = frozenset(
     {
         *("expires", "ossaccesskeyid", "signature", "security-token"),  # OSS V1
-        *("awsaccesskeyid", "key-pair-id", "policy"),  # S3 V2, CloudFront
-        "googleaccessid",
+        *("x-oss-signature", "x-oss-signature-version", "x-oss-credential", "x-oss-date"),  # OSS V4
+        *("x-oss-expires", "x-oss-security-token", "x-oss-additional-headers", "x-oss-traffic-limit"),
+        *("x-oss-ac-source-ip", "x-oss-ac-subnet-mask", "x-oss-ac-vpc-id", "x-oss-ac-forward-allow"),
+        *("awsaccesskeyid", "key-pair-id", "policy", "hash-algorithm"),  # S3 V2, CloudFront
+        *("googleaccessid", "accesskeyid", "x-obs-security-token"),  # Google V2, OBS
+        *("q-sign-algorithm", "q-ak", "q-sign-time", "q-key-time", "q-header-list", "q-url-param-list"),
+        *("q-signature", "x-cos-security-token"),  # COS
+        *("x-tos-algorithm", "x-tos-credential", "x-tos-date", "x-tos-expires", "x-tos-signedheaders"),
+        *("x-tos-signature", "x-tos-security-token"),  # TOS
+        *("auth_key", "hdnts", "hdnea", "hdntl"),  # CDNs: made anew for every link
+        *("access_token", "authorization", "auth", "jwt", "apikey", "api_key", "api-key"),
+        *("password", "passwd", "pwd", "secret", "client_secret"),
     }
 )
-_SIGNATURE_PREFIXES = ("x-oss-", "x-amz-", "x-goog-", "q-sign", "q-ak", "q-key-time", "q-header", "q-url")
+"""They open the object and never name it; `x-oss-process` is not among them, it makes another object."""
+_SIGNATURE_PREFIXES = ("x-amz-", "x-goog-")
 _AZURE_SIGNATURE = frozenset(
-    {"se", "sig", "sp", "sv", "sr", "st", "spr", "skoid", "sktid", "skt", "ske", "sks"}
-)
-_SECRETS = frozenset(
     {
-        "token",
-        "auth_key",
-        "hdnts",
-        "access_token",
-        "sign",
-        "sig",
-        "key",
-        "apikey",
-        "api_key",
-        "auth",
-        "password",
+        *("se", "sig", "sp", "sv", "sr", "st", "spr", "sip", "si", "ss", "srt", "sdd", "ses"),
+        *("skoid", "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid", "scid"),
     }
 )
-"""They may be a secret or may name the object: digested, so that they tell objects apart and give nothing away."""
+_AMBIGUOUS = frozenset({"token", "sign", "sig", "key"})
+"""They may be a secret or may name the object: digested, so that they still tell objects apart."""
+_NESTED_LIMIT = 3
+"""URLs inside the parameters of URLs that are looked into; whatever lies deeper is digested."""
 
 
 def is_url(medium: str) -> bool:
     """Whether a medium is named by a URL rather than by a local path."""
-    return "://" in medium or medium.startswith("data:")
+    return "://" in medium or medium[:5].lower() == "data:"
 
 
 def without_signature(url: str) -> str:
-    """Return the URL without credentials, signature parameters and fragment: safe to store, log and show."""
-    if url.startswith("data:"):
+    """Return the URL without credentials, signature parameters and fragment: safe to store, log and show.
+
+    A local path is returned as it is.
+    """
+    return _without_signature(url, 0)
+
+
+def _without_signature(url: str, depth: int) -> str:
+    if url[:5].lower() == "data:":
         return _digest_of_data(url)
-    if "?" not in url and "@" not in url and "#" not in url:
+    if not is_url(url) or ("?" not in url and "@" not in url and "#" not in url):
         return url
     try:
-        parts = urlsplit(url)
+        parts = _split(url)
+        query = parse_qsl(parts.query, keep_blank_values=True, errors="surrogateescape")
     except ValueError:
-        return url.split("?", 1)[0].rpartition("@")[2]
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    names = {name.lower() for name, _ in query}
-    signs = _SIGNATURE_PARAMETERS | (_AZURE_SIGNATURE if {"se", "sig"} <= names else frozenset())
+        return f"unreadable-url:{_digest(url)}"
+    signs = _signature_names({name.lower() for name, _ in query})
     kept = [
-        (name, _digest(value) if name.lower() in _SECRETS else value)
+        (name, _kept_value(name, value, depth))
         for name, value in query
         if name.lower() not in signs and not name.lower().startswith(_SIGNATURE_PREFIXES)
     ]
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, urlencode(kept), ""))
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, urlencode(kept, errors="surrogateescape"), ""))
+
+
+def _split(url: str) -> SplitResult:
+    """Split a URL. Raises `ValueError` when it is none: who knows where a secret stands in it."""
+    parts = urlsplit(url)
+    _ = parts.port  # what follows a password with a slash in it looks like a port that is no number
+    if not parts.scheme or not parts.netloc:
+        raise ValueError(url)
+    return parts
+
+
+def _signature_names(names: set[str]) -> frozenset[str]:
+    azure = {"sv", "sig"} <= names or {"se", "sig"} <= names
+    return _SIGNATURE_PARAMETERS | _AZURE_SIGNATURE if azure else _SIGNATURE_PARAMETERS
+
+
+def _kept_value(name: str, value: str, depth: int) -> str:
+    """Look into a parameter: players and proxies have links with a signed URL inside."""
+    if name.lower() in _AMBIGUOUS or ("://" in value and depth == _NESTED_LIMIT):
+        return _digest(value)
+    return _without_signature(value, depth + 1) if "://" in value else value
 
 
 def _digest(value: str) -> str:
-    return hashlib.blake2b(value.encode(), digest_size=6).hexdigest()
+    return hashlib.blake2b(value.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def _digest_of_data(url: str) -> str:
-    return f"{url.partition(',')[0][:64]},sha256:{hashlib.sha256(url.encode()).hexdigest()}"
+    digest = hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()
+    return f"{url.partition(',')[0][:64]},sha256:{digest}"
 
 
 def media_identity(medium: str) -> str:

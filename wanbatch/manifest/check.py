@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wanbatch.errors import Problem, Severity
-from wanbatch.identity import is_url, item_key, without_signature
+from wanbatch.identity import item_key, without_signature
 from wanbatch.manifest.columns import VIDEO
 from wanbatch.manifest.findings import Findings
 from wanbatch.manifest.items import requests
@@ -145,14 +145,10 @@ def _identities(checked: Checked) -> Iterator[tuple[int, bytes, str, str]]:
         item_id = ids[place].as_py()
         yield checked.rows[place], _digest(item_id), item_id, ""
     nameless = _filtered(checked, pc.and_not(checked.good, named))
+    # A local file counts by its name here: its bytes are read when the manifest runs.
     for row, request in zip(nameless.rows, requests(nameless), strict=True):
-        yield row, bytes.fromhex(item_key(request, None, identify=_by_name)), "", request.video
+        yield row, bytes.fromhex(item_key(request, None, identify=without_signature)), "", request.video
 
 
 def _digest(item_id: str) -> bytes:
     return hashlib.blake2b(item_id.encode(), digest_size=16).digest()
-
-
-def _by_name(medium: str) -> str:
-    """Take a local file for what it is called: its bytes are read when it is uploaded."""
-    return without_signature(medium) if is_url(medium) else medium

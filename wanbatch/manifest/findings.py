@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from wanbatch.errors import Problem, Severity
-from wanbatch.identity import without_signature
+from wanbatch.identity import is_url, without_signature
 
 KEPT = 10_000
 """Problems of one severity that are kept; the rest is only counted."""
@@ -14,7 +14,7 @@ _SHOWN = 60
 
 def shown(value: str) -> str:
     """Shorten a cell for people, without credentials or signatures."""
-    safe = without_signature(value)
+    safe = without_signature(value) if is_url(value) else value.partition("?")[0]
     return safe if len(safe) <= _SHOWN else f"{safe[: _SHOWN - 1]}…"
 
 
