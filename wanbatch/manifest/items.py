@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from wanbatch.errors import ManifestError, Severity, UsageError
 from wanbatch.identity import is_url, item_key
+from wanbatch.manifest.cells import Cells
 from wanbatch.manifest.columns import TAG_PREFIX
 from wanbatch.manifest.findings import Findings
 from wanbatch.manifest.rules import inspect
-from wanbatch.manifest.sources import Cells, read_cells
+from wanbatch.manifest.sources import read_cells
 from wanbatch.models import AudioSetting, EditRequest, Item, Ratio, Resolution
 
 if TYPE_CHECKING:
