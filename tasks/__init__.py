@@ -1,0 +1,1 @@
+"""The steps of a flow as Prefect tasks, one verb a file."""

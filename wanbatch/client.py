@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,7 +18,7 @@ from wanbatch.models import MODEL
 from wanbatch.pace import Rate, ServiceClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from wanbatch.models import EditRequest, ListedTask, TaskReport, TaskStatus
@@ -41,6 +42,14 @@ _NEVER_SENT = (
     httpx.UnsupportedProtocol,
     ssl.SSLError,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The task list; `complete` when as many tasks came as the service says there are."""
+
+    tasks: tuple[ListedTask, ...]
+    complete: bool
 
 
 class WanClient:
@@ -93,25 +102,26 @@ class WanClient:
         await self.queries.wait()
         return wire.task_report(await self._ask("GET", f"{wire.TASKS_PATH}/{task_id}"), task_id)
 
-    async def tasks(self, *, status: TaskStatus | None = None) -> AsyncIterator[ListedTask]:
-        """List the account's provider tasks of this model over the last 24 hours, page after page.
+    async def tasks(self, *, status: TaskStatus | None = None) -> Listing:
+        """List the account's provider tasks of this model over the last 24 hours.
 
         No window is asked for: the zone of its bounds is not documented, and a wrong guess would hide tasks.
         Raises `BadAnswer` or `Refused`.
         """
-        page = 1
-        while page <= _PAGES_LIMIT:
+        found: dict[str, ListedTask] = {}
+        total: int | None = 0
+        for page in range(1, _PAGES_LIMIT + 1):
             await self._lists.wait()
-            query = {"page_no": page, "page_size": _PAGE_SIZE, "model_name": MODEL}
+            asked = {"page_no": page, "page_size": _PAGE_SIZE, "model_name": MODEL}
             answer = await self._ask(
-                "GET", f"{wire.TASKS_PATH}/", params=query | ({"status": status} if status else {})
+                "GET", f"{wire.TASKS_PATH}/", params=asked | ({"status": str(status)} if status else {})
             )
-            found = wire.task_page(answer)
-            for task in found.tasks:
-                yield task
-            if not found.tasks or page >= (found.total_pages or 1):
-                return
-            page += 1
+            told = wire.task_page(answer)
+            found |= {task.task_id: task for task in told.tasks}
+            total = told.total
+            if not told.tasks or page >= (told.total_pages or 1):
+                break
+        return Listing(tuple(found.values()), complete=total is not None and len(found) >= total)
 
     async def cancel(self, task_id: str) -> None:
         """Cancel a task that is still PENDING; raises `Refused` (UnsupportedOperation) when it is not."""

@@ -8,6 +8,8 @@ WanbatchError                 anything a user, a file or the network can cause: 
 │   ├── Refused               an answer in the API's own JSON that says no
 │   │   └── AccountStopped    ... to everything this account asks: key, arrears, quota
 │   ├── SubmitInDoubt         the request may have arrived, and no trustworthy answer came back
+│   │   ├── Parked            ... and what became of it can't be found out; a person decides
+│   │   └── NotCreated        ... and it is proved that no provider task was made
 │   ├── BadAnswer             an answer to a harmless request that can't be understood
 │   ├── EditFailed            the provider task ended without a result; nothing is billed
 │   └── EditExpired           the provider task or its result is gone; it may have been billed
@@ -131,6 +133,16 @@ class SubmitInDoubt(ServiceError):
         """The id of the submit call, when at least its headers arrived: the task list shows it."""
 
 
+class Parked(SubmitInDoubt):
+    """What became of a submit can't be found out; its money stays reserved until a person decides."""
+
+    exit_code = ExitCode.PARKED
+
+
+class NotCreated(SubmitInDoubt):
+    """It is proved that the unanswered submit made no provider task; the item may be sent again."""
+
+
 class BadAnswer(ServiceError):
     """An answer to a request that costs nothing could not be understood, or did not come; ask again."""
 
@@ -142,6 +154,10 @@ class EditFailed(ServiceError):
         super().__init__(f"{code or 'no code'}: {message or 'the service gave no reason'}")
         self.code = code
         self.message = message
+
+
+class EditCancelled(EditFailed):
+    """The provider task was cancelled while it was PENDING; nothing billed."""
 
 
 class EditExpired(ServiceError):

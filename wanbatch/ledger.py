@@ -3,14 +3,15 @@
     LEDGER/attempts/date=YYYY-MM-DD/<batch>.parquet
     LEDGER/totals/<run>.parquet
 
-A file appears whole or not at all, and a batch always goes into a file of the same name, so that writing it again
-after a crash changes nothing. Money and seconds are decimal128(18, 6): sums are exact.
+A file appears whole or not at all, and a batch always goes into a file of the same name, so that writing it
+again after a crash changes nothing. Money and seconds are decimal128(18, 6): sums are exact.
 """
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from wanbatch.errors import LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from wanbatch.journal import Batch
@@ -98,7 +99,7 @@ TOTALS = pa.schema(
     ],
     metadata={"wanbatch.schema": SCHEMA_VERSION},
 )
-"""Per run × service × currency × resolution × status. `unknown_cost` counts the attempts `cost` leaves out."""
+"""By run, service, currency, resolution and status; `unknown_cost` counts what `cost` leaves out."""
 
 
 class Ledger:
@@ -224,25 +225,20 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-class _clear_errors:  # noqa: N801 - reads as the verb it is
+@contextmanager
+def _clear_errors(where: Path) -> Iterator[None]:
     """Turn what a disk or a damaged file does into one clear line."""
-
-    def __init__(self, where: Path) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, pa.ArrowInvalid):
-            raise LedgerError(
-                f"{self._where}: not readable as Parquet ({_first_line(error)}); move that file away"
-            ) from None
-        if isinstance(error, OSError):
-            words = error.strerror or _first_line(error)
-            raise LedgerError(
-                f"{self._where}: {words}; make room or mend its permissions, then run again: the journal has it all"
-            ) from None
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise LedgerError(
+            f"{where}: not readable as Parquet ({_first_line(error)}); move that file away"
+        ) from None
+    except OSError as error:
+        raise LedgerError(
+            f"{where}: {error.strerror or _first_line(error)}; make room or mend its permissions, "
+            "then run again: the journal has it all"
+        ) from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,7 +1,6 @@
-"""The words of the pipeline as frozen values; one grows out of the other.
+"""What is wanted, and what the service says of it, as frozen values.
 
-`Item` (a manifest row) → `Submission` (the service has it) → `Edit` (the service finished it) →
-`Delivery` (the video is ours). The fields of `EditRequest` and `Usage` are those of the published reference:
+The fields of `EditRequest` and `Usage` are those of the published reference:
 https://www.alibabacloud.com/help/en/model-studio/wan-video-editing-api-reference
 """
 
@@ -149,35 +148,4 @@ class ListedTask:
     created_at: datetime | None
     ended_at: datetime | None = None
     model: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """The service has the item: an attempt with its `task_id`."""
-
-    item: Item
-    attempt: int
-    task_id: str
-    submit_request_id: str | None
-    submitted_at: datetime
-    adopted: bool = False
-    """Found again through the list after its submit got no answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
-    """The service finished it."""
-
-    submission: Submission
-    report: TaskReport
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """The video is ours, whole and checked."""
-
-    edit: Edit
-    output: str
-    """Where it is: a path or a URL."""
-    size: int
-    sha256: str
+    api_key_id: str | None = None

@@ -6,10 +6,15 @@ The account's limits are the vendor's: https://www.alibabacloud.com/help/en/mode
 from __future__ import annotations
 
 import asyncio
+import heapq
 import random
 import time
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 class Clock(Protocol):
@@ -95,6 +100,46 @@ class Rate:
     def back_off(self, seconds: float) -> None:
         """Let nobody pass for a while."""
         self._next = max(self._next, self._clock.monotonic() + seconds)
+
+
+class Gate:
+    """At most `places` inside; whoever has the earliest deadline goes in first."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: list[tuple[datetime, int, asyncio.Future[None]]] = []
+        self._count = 0
+
+    @asynccontextmanager
+    async def enter(self, deadline: datetime) -> AsyncIterator[None]:
+        """Wait for a place, and give it back."""
+        await self._take(deadline)
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    async def _take(self, deadline: datetime) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._count += 1
+        heapq.heappush(self._waiting, (deadline, self._count, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        while self._waiting:
+            turn = heapq.heappop(self._waiting)[2]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
 
 def delay(

@@ -306,6 +306,7 @@ def _listed(row: object) -> ListedTask | None:
         created_at=_epoch_ms(row.get("gmt_create")),
         ended_at=_epoch_ms(row.get("end_time")),
         model=_text(row.get("model_name")),
+        api_key_id=_text(row.get("api_key_id")),
     )
 
 

@@ -31,7 +31,7 @@ from wanbatch.journal.records import Attempt, Batch, Cap, Outcome, State, spec_o
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from wanbatch.models import Delivery, Item, TaskReport
+    from wanbatch.models import Item, TaskReport
 
 __all__ = ["Attempt", "Batch", "Cap", "Journal", "Outcome", "State"]
 
@@ -281,6 +281,14 @@ class Journal:
         reserved = db.scalar(sa.select(sa.func.sum(schema.attempts.c.reserved)).where(going))
         return (spent or Decimal(0)) + (reserved or Decimal(0))
 
+    def spent(self, run_id: str) -> Decimal:
+        """Add up what a run has spent."""
+        query = sa.select(sa.func.sum(schema.attempts.c.cost)).where(
+            schema.attempts.c.run_id == run_id, schema.attempts.c.state == State.SETTLED
+        )
+        with self._read() as db:
+            return db.scalar(query) or Decimal(0)
+
     def committed(self, cap: Cap, run_id: str) -> Decimal:
         """Add up what is spent and what is reserved under a cap."""
         with self._read() as db:
@@ -295,6 +303,18 @@ class Journal:
     def unsent(self, attempt: Attempt) -> Attempt:
         """Say that the POST never left, or was refused in a way that asks for patience."""
         return self._move(attempt, {State.SENT}, State.INTENDED, sent_at=None)
+
+    def withdrawn(self, attempt: Attempt) -> None:
+        """Forget an attempt that was never sent, and free its money."""
+        with self._write() as db:
+            db.execute(
+                schema.attempts.delete().where(
+                    schema.attempts.c.key == attempt.key,
+                    schema.attempts.c.number == attempt.number,
+                    schema.attempts.c.run_id == attempt.run_id,
+                    schema.attempts.c.state == State.INTENDED,
+                )
+            )
 
     def accepted(
         self, attempt: Attempt, *, task_id: str, request_id: str | None, submitted_at: datetime | None = None
@@ -362,15 +382,15 @@ class Journal:
             sr=usage and usage.sr,
         )
 
-    def stored(self, attempt: Attempt, delivery: Delivery) -> Attempt:
+    def stored(self, attempt: Attempt, *, output: str, size: int, sha256: str) -> Attempt:
         """Say where the video is."""
         return self._move(
             attempt,
             {State.SUCCEEDED},
             State.STORED,
-            output=delivery.output,
-            output_bytes=delivery.size,
-            output_sha256=delivery.sha256,
+            output=output,
+            output_bytes=size,
+            output_sha256=sha256,
         )
 
     def settled(
@@ -473,6 +493,17 @@ class Journal:
                 some = schema.attempts.c.task_id.in_(asked[start : start + _KEYS_AT_ONCE])
                 known.update(db.scalars(sa.select(schema.attempts.c.task_id).where(some)))
         return known
+
+    def probe_of(self, identity: str) -> str | None:
+        """Read what was found when a medium was looked at."""
+        with self._read() as db:
+            return db.scalar(sa.select(schema.media.c.probed).where(schema.media.c.identity == identity))
+
+    def keep_probe(self, identity: str, probed: str) -> None:
+        """Keep what was found when a medium was looked at."""
+        with self._write() as db:
+            db.execute(schema.media.delete().where(schema.media.c.identity == identity))
+            db.execute(schema.media.insert().values(identity=identity, probed=probed, at=self._now(db)))
 
     def events(self, key: str) -> list[tuple[datetime, int, str, str, str]]:
         """Tell what was decided about an item: time, attempt, state, who, why."""

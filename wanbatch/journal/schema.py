@@ -125,6 +125,15 @@ events = sa.Table(
 )
 
 
+media = sa.Table(
+    "media",
+    metadata,
+    sa.Column("identity", sa.String, primary_key=True),
+    sa.Column("probed", sa.String, nullable=False),
+    sa.Column("at", _Time, nullable=False),
+)
+
+
 def make_engine(url: str) -> sa.Engine:
     """Prepare the connection; nothing is opened yet."""
     engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))

@@ -1,0 +1,35 @@
+"""The main job: read a manifest, edit every video in it once, and keep the books."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
+
+from flows.artifacts import cost_rows, parked_rows, summary_text
+from tasks.download import download_result
+from tasks.poll import await_edit
+from tasks.record import record_outcome
+from tasks.submit import submit_edit
+from wanbatch import walk
+from wanbatch.opening import open_session
+from wanbatch.options import RunOptions
+from wanbatch.summary import Summary, summarise
+
+
+@flow(name="edit-videos", flow_run_name="edit {options.manifest}", persist_result=False, log_prints=False)
+async def edit_videos(options: RunOptions) -> Summary:
+    """Edit the videos of a manifest, and write outcomes, usage and cost into a Parquet ledger.
+
+    Running it again continues: what is settled is skipped, what is open is taken up, nothing is paid twice.
+    """
+    async with open_session(options) as session:
+        steps = walk.Steps(submit_edit, await_edit, download_result, record_outcome)
+        await walk.edit_videos(session, steps)
+        summary = await summarise(session)
+    await acreate_markdown_artifact(summary_text(summary), key="summary", description=f"Run {summary.run_id}")
+    await acreate_table_artifact(cost_rows(summary), key="cost", description="By resolution and outcome")
+    if summary.parked:
+        await acreate_table_artifact(
+            parked_rows(summary), key="parked", description="For a person to resolve"
+        )
+    return summary

@@ -1,0 +1,53 @@
+"""The command line: one function a command, no logic of its own. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import sys
+
+from wanbatch.errors import ExitCode, ManifestError, WanbatchError
+
+_PROBLEMS_SHOWN = 20
+
+
+def main() -> None:
+    """Run the command line; what a person or the network can cause ends in one clear line and its exit code."""
+    from wanbatch.cli.commands import app
+
+    try:
+        app(standalone_mode=False)
+    except WanbatchError as error:
+        _explain(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("wanbatch: interrupted; run it again to go on", file=sys.stderr)  # noqa: T201 - the command line
+        sys.exit(ExitCode.INCOMPLETE)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read us has gone; Python would complain about that at exit
+        sys.exit(ExitCode.OK)
+    except Exception as error:
+        _usage_or_bug(error)
+
+
+def _usage_or_bug(error: Exception) -> None:
+    """Let the parser's own complaints through as usage errors, and everything else as the bug it is."""
+    import click
+
+    if isinstance(error, click.exceptions.Exit):
+        sys.exit(error.exit_code)
+    if isinstance(error, click.exceptions.Abort):
+        sys.exit(ExitCode.INCOMPLETE)
+    if isinstance(error, click.ClickException):
+        error.show()
+        sys.exit(ExitCode.USAGE)
+    raise error
+
+
+def _explain(error: WanbatchError) -> None:
+    from wanbatch.redact import scrub
+
+    lines = [f"wanbatch: {scrub(str(error))}"]
+    if isinstance(error, ManifestError) and error.problems:
+        lines += [f"  {problem}" for problem in error.problems[:_PROBLEMS_SHOWN]]
+        if (more := len(error.problems) - _PROBLEMS_SHOWN) > 0:
+            lines.append(f"  … and {more} more; `wanbatch check` shows them all")
+    print("\n".join(lines), file=sys.stderr)  # noqa: T201 - the command line

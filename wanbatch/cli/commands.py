@@ -1,0 +1,212 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from wanbatch.errors import ExitCode, UsageError
+
+app = typer.Typer(
+    name="wanbatch",
+    help="Paid video edits on Alibaba Cloud's Wan2.7 in bulk: never pay twice, never lose a paid result.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Ledger = Annotated[str, typer.Option("--ledger", help="Folder of the Parquet ledger.", metavar="DIR")]
+Journal = Annotated[
+    Optional[str],  # noqa: UP045 - Typer on Python 3.11 wants it so
+    typer.Option("--journal", help="Path or postgresql:// URL; default: journal.db in the ledger folder.", metavar="URL"),
+]
+Service = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--service", help="singapore, beijing, emulator, or a URL ending in /api/v1.", metavar="NAME_OR_URL"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where to put it all.", metavar="DIR")] = Path("wanbatch-demo"),
+    speed: Annotated[float, typer.Option("--speed", help="How much faster the emulator's time runs.", min=1)] = 60.0,
+) -> None:
+    """Run the main job on the embedded emulator with sample clips: no key, no network."""
+    from wanbatch.cli.demo import run_demo
+
+    sys.exit(run_demo(folder, speed=speed))
+
+
+@app.command()
+def run(
+    manifest: Annotated[str, typer.Argument(help="CSV, TSV, JSON Lines or Parquet.", metavar="MANIFEST")],
+    service: Service = None,
+    ledger: Ledger = "ledger",
+    journal: Journal = None,
+    videos: Annotated[str, typer.Option("--videos", help="Folder of the finished videos.", metavar="DIR")] = "videos",
+    budget: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--budget", help="Most that may be spent: 50 for this run, 200/month over the ledger.", metavar="AMOUNT"),
+    ] = None,
+    limit: Annotated[Optional[int], typer.Option("--limit", help="Submit at most so many new edits.", min=1)] = None,  # noqa: UP045
+    max_runtime: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--max-runtime", help="Stop after this long: 90m, 8h, 1h30m.", metavar="DURATION"),
+    ] = None,
+    retry: Annotated[
+        Optional[list[str]],  # noqa: UP006, UP045
+        typer.Option("--retry", help="Edit again what ended so: failed, expired, parked, refused, or an error code."),
+    ] = None,
+    poll_interval: Annotated[
+        float, typer.Option("--poll-interval", help="Seconds between two looks at the service.", min=0.05, max=3600)
+    ] = 5.0,
+    rate_card: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--rate-card", help="Name of a built-in rate card, or a TOML file.", metavar="NAME_OR_FILE"),
+    ] = None,
+    probe: Annotated[bool, typer.Option("--probe/--no-probe", help="Look at every input before it is submitted.")] = True,
+    slots: Annotated[Optional[int], typer.Option("--slots", help="Edits your account runs at once (5).", min=1)] = None,  # noqa: UP045
+    submit_rate: Annotated[
+        Optional[float], typer.Option("--submit-rate", help="Submits a second your account may make (5).")  # noqa: UP045
+    ] = None,
+    query_rate: Annotated[
+        Optional[float], typer.Option("--query-rate", help="Queries a second your account may make (20).")  # noqa: UP045
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Edit the videos of a manifest. Run it again to go on: nothing is paid twice."""
+    from wanbatch.cli.run import run_flow
+    from wanbatch.options import RunOptions
+
+    options = RunOptions(
+        manifest=manifest,
+        service=service,
+        ledger=ledger,
+        journal=journal,
+        videos=videos,
+        budget=budget,
+        limit=limit,
+        max_runtime=max_runtime,
+        retry=tuple(retry or ()),
+        poll_interval=poll_interval,
+        rate_card=rate_card,
+        probe=probe,
+        slots=slots,
+        submit_rate=submit_rate,
+        query_rate=query_rate,
+    )
+    sys.exit(run_flow(options, as_json=as_json))
+
+
+@app.command()
+def check(
+    manifest: Annotated[Path, typer.Argument(help="CSV, TSV, JSON Lines or Parquet.", metavar="MANIFEST")],
+    probe: Annotated[bool, typer.Option("--probe/--no-probe", help="Also look at every input itself.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show every problem of every row, before any money."""
+    from wanbatch.cli.check import run_check
+
+    sys.exit(run_check(manifest, probe=probe, as_json=as_json))
+
+
+@app.command()
+def status(ledger: Ledger = "ledger", journal: Journal = None, as_json: AsJson = False) -> None:
+    """Show what is open, in doubt and parked, and what is spent and reserved."""
+    from wanbatch.cli.journal import show_status
+
+    sys.exit(show_status(_journal(ledger, journal), as_json=as_json))
+
+
+@app.command()
+def resolve(
+    item: Annotated[Optional[str], typer.Argument(help="The parked item: its id or key.")] = None,  # noqa: UP045
+    adopt: Annotated[
+        Optional[str], typer.Option("--adopt", help="The provider task that is this item's.", metavar="TASK_ID")  # noqa: UP045
+    ] = None,
+    not_created: Annotated[bool, typer.Option("--not-created", help="No provider task was made; it may be sent again.")] = False,
+    ledger: Ledger = "ledger",
+    journal: Journal = None,
+    as_json: AsJson = False,
+) -> None:
+    """List parked attempts, or settle one by a person's word."""
+    from wanbatch.cli.journal import list_parked, settle_parked
+
+    where = _journal(ledger, journal)
+    if item is None:
+        if adopt or not_created:
+            raise UsageError("say which item: wanbatch resolve ITEM --adopt TASK_ID, or --not-created")
+        sys.exit(list_parked(where, as_json=as_json))
+    if bool(adopt) == not_created:
+        raise UsageError("say one of --adopt TASK_ID and --not-created")
+    sys.exit(settle_parked(where, item, adopt=adopt, ledger=Path(ledger)))
+
+
+@app.command()
+def cancel(
+    service: Service = None,
+    ledger: Ledger = "ledger",
+    journal: Journal = None,
+) -> None:
+    """Cancel what is still waiting (PENDING) at the provider; what runs can't be stopped."""
+    from wanbatch.cli.journal import cancel_pending
+
+    sys.exit(cancel_pending(_journal(ledger, journal), service))
+
+
+@app.command()
+def report(
+    ledger: Ledger = "ledger",
+    run: Annotated[Optional[str], typer.Option("--run", help="One run alone.", metavar="RUN_ID")] = None,  # noqa: UP045
+    as_json: AsJson = False,
+) -> None:
+    """Show what was spent, by resolution and outcome."""
+    from wanbatch.cli.report import show_report
+
+    sys.exit(show_report(Path(ledger), run_id=run, as_json=as_json))
+
+
+@app.command()
+def emulator(
+    port: Annotated[int, typer.Option("--port", help="0 takes a free one.", min=0, max=65535)] = 8127,
+    speed: Annotated[float, typer.Option("--speed", help="How much faster its time runs.", min=0.001)] = 1.0,
+    key: Annotated[str, typer.Option("--key", help="The API key it knows.")] = "sk-emulator",
+    slots: Annotated[int, typer.Option("--slots", help="Edits at once.", min=1)] = 5,
+    submit_rate: Annotated[float, typer.Option("--submit-rate", help="Submits a second.")] = 5.0,
+    query_rate: Annotated[float, typer.Option("--query-rate", help="Queries a second.")] = 20.0,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed tells the same story.")] = 0,
+    media: Annotated[
+        Optional[Path], typer.Option("--media", help="A folder to serve under /media/.", metavar="DIR")  # noqa: UP045
+    ] = None,
+    render: Annotated[bool, typer.Option("--render/--no-render", help="Really fetch and edit the videos.")] = True,
+    faults: Annotated[Optional[Path], typer.Option("--faults", help="A file of faults.", metavar="FILE")] = None,  # noqa: UP045
+    fault: Annotated[
+        Optional[list[str]], typer.Option("--fault", help="A fault such as accept-then-drop:p=0.1; repeatable.")  # noqa: UP006, UP045
+    ] = None,
+) -> None:
+    """Serve the Wan API on a loopback port, for any client."""
+    from wanbatch.cli.emulator import serve_emulator
+
+    serve_emulator(
+        port=port,
+        speed=speed,
+        key=key,
+        slots=slots,
+        submit_rate=submit_rate,
+        query_rate=query_rate,
+        seed=seed,
+        media=media,
+        render=render,
+        faults_file=faults,
+        faults=tuple(fault or ()),
+    )
+    sys.exit(ExitCode.OK)
+
+
+def _journal(ledger: str, journal: str | None) -> str:
+    return journal or str(Path(ledger) / "journal.db")

@@ -1,0 +1,214 @@
+"""Opening a run: everything that can be wrong is found here, before any money is spent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wanbatch.catalogue import Verdict, rule
+from wanbatch.client import WanClient
+from wanbatch.errors import BadAnswer, ExitCode, ManifestError, NeverSent, Refused, UsageError, WanbatchError
+from wanbatch.journal import Cap, Journal
+from wanbatch.lease import HEARTBEAT_S
+from wanbatch.ledger import Ledger
+from wanbatch.manifest import check_manifest
+from wanbatch.models import TaskStatus
+from wanbatch.options import parse_budget
+from wanbatch.pace import SystemClock
+from wanbatch.pricing import RateCard
+from wanbatch.progress import report_to
+from wanbatch.session import Session
+from wanbatch.settings import Limits, api_key, find_service
+from wanbatch.storage import VideoStore
+from wanbatch.watch import account_stopped, list_denied
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    import httpx
+
+    from wanbatch.options import RunOptions
+    from wanbatch.pace import Clock
+
+_log = logging.getLogger(__name__)
+
+_FLUSH_S = 10.0
+_PROGRESS_S = 1.0
+
+
+@asynccontextmanager
+async def open_session(
+    options: RunOptions, *, clock: Clock | None = None, transport: httpx.AsyncBaseTransport | None = None
+) -> AsyncIterator[Session]:
+    """Open what a run needs, and close it in good order.
+
+    Raises `UsageError` (`ManifestError` with every bad row), `JournalError`, `LedgerError`, `StorageError`,
+    `AccountStopped` for a refused key, `NeverSent` when the service can't be reached.
+    """
+    clock = clock or SystemClock()
+    service = find_service(options.service, limits=_limits(options))
+    key = api_key()
+    rates = RateCard.load(options.rate_card or service.rate_card)
+    caps = _caps(options, rates, clock)
+    runtime_s = options.max_runtime_s
+    report = await asyncio.to_thread(check_manifest, Path(options.manifest))
+    if report.problems:
+        raise ManifestError(f"{options.manifest}: nothing was submitted", report.problems)
+    ledger = Ledger(Path(options.ledger))
+    ledger.prepare()
+    client = WanClient(service, key, clock=clock, transport=transport)
+    store = VideoStore(Path(options.videos), service_host=service.host, transport=transport)
+    store.prepare()
+    try:
+        await _greet(client)
+        journal = await asyncio.to_thread(Journal.open, options.journal_url)
+        try:
+            session = Session(
+                options,
+                service=service,
+                clock=clock,
+                client=client,
+                journal=journal,
+                ledger=ledger,
+                store=store,
+                rates=rates,
+                caps=caps,
+            )
+            session.progress.rows = report.rows
+            async with _running(session, runtime_s):
+                yield session
+        finally:
+            await asyncio.to_thread(journal.close)
+    finally:
+        await client.aclose()
+        await store.aclose()
+
+
+@asynccontextmanager
+async def _running(session: Session, runtime_s: float | None) -> AsyncIterator[None]:
+    """Enter the run in the journal, and keep its helpers going until it ends."""
+    journal = session.journal
+    if await session.durably(journal.dead_runs):
+        await session.durably(journal.check)  # the last run was cut off: look before trusting
+    await session.durably(
+        journal.begin_run, session.run_id, service=session.service.name, manifest=session.options.manifest
+    )
+    jobs = [
+        session.watcher.run(),
+        session.reconciler.run(),
+        _heart(session),
+        _clerk(session),
+        _ticker(session),
+    ]
+    if runtime_s is not None:
+        jobs.append(_alarm(session, runtime_s))
+    helpers = [asyncio.create_task(job) for job in jobs]
+    try:
+        with _signals(session):
+            yield
+    finally:
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
+        await session.durably(journal.end_run, session.run_id)
+        await session.aclose()
+
+
+def _limits(options: RunOptions) -> Limits:
+    usual = Limits()
+    return Limits(
+        slots=options.slots or usual.slots,
+        queue_ahead=usual.queue_ahead,
+        submit_rate=options.submit_rate or usual.submit_rate,
+        query_rate=options.query_rate or usual.query_rate,
+    )
+
+
+def _caps(options: RunOptions, rates: RateCard, clock: Clock) -> tuple[Cap, ...]:
+    if options.budget is None:
+        return ()
+    amount, since = parse_budget(options.budget, clock.now())
+    if rates.currency is None:
+        raise UsageError("--budget needs prices, and this service has none; name them with --rate-card")
+    return (Cap(amount=amount, currency=rates.currency, since=since),)
+
+
+async def _greet(client: WanClient) -> None:
+    """Ask for one harmless thing, so that a wrong key or address is known before anything is claimed."""
+    try:
+        await client.tasks(status=TaskStatus.RUNNING)
+    except Refused as error:
+        verdict = rule(error.http_status, error.code, error.message).verdict
+        if verdict is Verdict.STOP_RUN and not list_denied(error):
+            raise account_stopped(error) from None
+    except NeverSent as error:
+        raise NeverSent(
+            f"{client.service.base_url}: no connection ({error}); nothing was submitted"
+        ) from None
+    except BadAnswer as error:
+        _log.info("the task list did not answer as documented: %s", error)
+
+
+async def _heart(session: Session) -> None:
+    """Show that we live."""
+    while True:
+        await session.clock.sleep(HEARTBEAT_S)
+        try:
+            await session.durably(session.journal.heartbeat, session.run_id)
+        except WanbatchError as error:
+            _log.warning("heartbeat: %s", error)
+
+
+async def _clerk(session: Session) -> None:
+    """Write the ledger now and then; a ledger that can't be written stops the spending."""
+    while True:
+        await session.clock.sleep(_FLUSH_S)
+        try:
+            await session.flush()
+        except WanbatchError as error:
+            session.stop(str(error), ExitCode.INCOMPLETE)
+
+
+async def _ticker(session: Session) -> None:
+    """Tell whoever watches how far we are."""
+    listener = report_to.get()
+    while listener:
+        session.progress.spent, session.progress.committed = await session.durably(session.money)
+        session.progress.in_doubt = session.reconciler.doubts
+        session.progress.trouble = session.watcher.trouble
+        listener(session.progress)
+        await session.clock.sleep(_PROGRESS_S)
+
+
+async def _alarm(session: Session, seconds: float) -> None:
+    await session.clock.sleep(seconds)
+    session.stop(f"the run time of {session.options.max_runtime} is over", ExitCode.INCOMPLETE, abandon=True)
+
+
+@contextmanager
+def _signals(session: Session) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the run in good order, and the second end it at once."""
+    loop = asyncio.get_running_loop()
+    ours = asyncio.current_task()
+
+    def catch(number: int) -> None:
+        if session.stopped and session.stopped.abandon:
+            if ours:
+                ours.cancel()
+            return
+        session.stop(f"{signal.Signals(number).name} came", ExitCode.INCOMPLETE, abandon=True)
+
+    handled = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # not the main thread: somebody else's
+            loop.add_signal_handler(number, catch, number)
+            handled.append(number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)

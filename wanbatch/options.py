@@ -1,0 +1,102 @@
+"""What a run is asked for: one model, which is also the form that Prefect's UI shows."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from wanbatch.errors import UsageError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_PERIODS = ("day", "week", "month")
+
+
+class RunOptions(BaseModel):
+    """Parameters of the `edit-videos` flow. The API key is none of them: it comes from the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    manifest: Annotated[str, Field(description="CSV, TSV, JSON Lines or Parquet; see manifests/README.md")]
+    service: Annotated[
+        str | None, Field(description="singapore, beijing, emulator, or a URL ending in /api/v1")
+    ] = None
+    ledger: Annotated[str, Field(description="Folder of the Parquet ledger")] = "ledger"
+    journal: Annotated[
+        str | None,
+        Field(description="Path or postgresql:// URL; by default journal.db inside the ledger folder"),
+    ] = None
+    videos: Annotated[str, Field(description="Folder of the finished videos")] = "videos"
+    budget: Annotated[
+        str | None, Field(description="Most that may be spent: 50 for this run, 200/month over the ledger")
+    ] = None
+    limit: Annotated[int | None, Field(ge=1, description="Submit at most so many new edits")] = None
+    max_runtime: Annotated[
+        str | None, Field(description="Stop after this long, such as 90m, 8h or 1h30m")
+    ] = None
+    retry: Annotated[
+        tuple[str, ...],
+        Field(description="Edit again what ended so: failed, expired, parked, refused, or an error code"),
+    ] = ()
+    poll_interval: Annotated[
+        float, Field(gt=0, le=3600, description="Seconds between two looks at the service")
+    ] = 5.0
+    rate_card: Annotated[str | None, Field(description="Name of a built-in rate card, or a TOML file")] = None
+    probe: Annotated[bool, Field(description="Look at every input before it is submitted")] = True
+    slots: Annotated[
+        int | None, Field(ge=1, description="Edits the account runs at once; 5 unless yours has more")
+    ] = None
+    submit_rate: Annotated[
+        float | None, Field(gt=0, description="Submits a second; 5 unless yours has more")
+    ] = None
+    query_rate: Annotated[
+        float | None, Field(gt=0, description="Queries a second; 20 unless yours has more")
+    ] = None
+
+    @field_validator("retry", mode="after")
+    @classmethod
+    def _trimmed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(word.strip() for word in value if word.strip())
+
+    @property
+    def journal_url(self) -> str:
+        """Where the journal is."""
+        return self.journal or str(Path(self.ledger) / "journal.db")
+
+    @property
+    def max_runtime_s(self) -> float | None:
+        """The longest this run may take, in seconds; raises `UsageError`."""
+        return None if self.max_runtime is None else parse_duration(self.max_runtime)
+
+
+def parse_duration(text: str) -> float:
+    """Read `90`, `90s`, `15m`, `8h`, `2d` or `1h30m` as seconds; raises `UsageError`."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
+        raise UsageError(f"{text!r} is no duration; write 90s, 15m, 8h, 2d or 1h30m")
+    return sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
+
+
+def parse_budget(text: str, now: datetime) -> tuple[Decimal, datetime | None]:
+    """Read `200` or `200/month` as an amount and the start of its period in UTC; raises `UsageError`."""
+    amount, slash, period = text.strip().partition("/")
+    try:
+        money = Decimal(amount.strip())
+    except InvalidOperation:
+        money = Decimal(-1)
+    if not money.is_finite() or money < 0 or (slash and period.strip() not in _PERIODS):
+        raise UsageError(
+            f"{text!r} is no budget; write an amount, or one per {', '.join(_PERIODS)} such as 200/month"
+        )
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    starts = {
+        "": None,
+        "day": midnight,
+        "week": midnight - timedelta(days=midnight.weekday()),
+        "month": midnight.replace(day=1),
+    }
+    return money, starts[period.strip()]

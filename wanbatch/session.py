@@ -1,0 +1,328 @@
+"""One run: everything it holds open, what it works on, and why it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+
+from wanbatch.catalogue import Verdict, rule
+from wanbatch.clerk import write_settled
+from wanbatch.errors import ExitCode, LeftOpen, ManifestError, ProbeError
+from wanbatch.identity import media_identity
+from wanbatch.journal import Cap, Outcome, State
+from wanbatch.manifest import read_manifest
+from wanbatch.pace import Gate
+from wanbatch.probe import Probed, Prober, problems
+from wanbatch.progress import Progress
+from wanbatch.reconcile import Reconciler
+from wanbatch.watch import Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from wanbatch.client import WanClient
+    from wanbatch.journal import Attempt, Journal
+    from wanbatch.ledger import Ledger
+    from wanbatch.models import Item
+    from wanbatch.options import RunOptions
+    from wanbatch.pace import Clock
+    from wanbatch.pricing import RateCard
+    from wanbatch.settings import Service
+    from wanbatch.storage import VideoStore
+
+_log = logging.getLogger(__name__)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+ATTEMPT_CAP = 3
+"""How often an item is tried when the service fails at it without billing."""
+_DOWNLOADS = 8
+_ITEMS_AT_ONCE = 200
+
+
+class Place:
+    """A place in the window of edits that are at the service; given back once, when the service is done."""
+
+    def __init__(self, window: asyncio.Semaphore) -> None:
+        self._window: asyncio.Semaphore | None = window
+
+    def leave(self) -> None:
+        """Give the place to the next edit; doing it again changes nothing."""
+        if self._window:
+            self._window.release()
+            self._window = None
+
+
+class Work:
+    """An item on its way through the steps, with its attempt as soon as there is one.
+
+    `wait_s`: how long to wait first, since an item that failed at the service is not sent again at once.
+    """
+
+    # No dataclass: Prefect walks through those of a task's parameters, field by field.
+    def __init__(
+        self, item: Item, place: Place, number: int, *, attempt: Attempt | None = None, wait_s: float = 0.0
+    ) -> None:
+        self.item = item
+        self.place = place
+        self.number = number
+        self.attempt = attempt
+        self.wait_s = wait_s
+
+    @property
+    def name(self) -> str:
+        """What people call the item."""
+        return self.item.name
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run takes on nothing new. `abandon`: what is at the service is left open, too."""
+
+    reason: str
+    exit_code: ExitCode
+    abandon: bool
+
+
+class Session:
+    """What the steps work with. Made by `wanbatch.opening.open_session`."""
+
+    # No dataclass, for the same reason.
+    def __init__(
+        self,
+        options: RunOptions,
+        *,
+        service: Service,
+        clock: Clock,
+        client: WanClient,
+        journal: Journal,
+        ledger: Ledger,
+        store: VideoStore,
+        rates: RateCard,
+        caps: tuple[Cap, ...],
+    ) -> None:
+        self.run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+        self.options = options
+        self.service = service
+        self.clock = clock
+        self.client = client
+        self.journal = journal
+        self.ledger = ledger
+        self.store = store
+        self.rates = rates
+        self.caps = caps
+        self.watcher = Watcher(client, clock, interval_s=options.poll_interval)
+        self.reconciler = Reconciler(
+            client, journal, clock, durably=self.durably, interval_s=options.poll_interval
+        )
+        self.prober = Prober()
+        self.progress = Progress(
+            run_id=self.run_id, currency=rates.currency, budget=caps[0].amount if caps else None
+        )
+        self.downloads = Gate(_DOWNLOADS)
+        self.uploads: dict[str, str] = {}
+        self.again: asyncio.Queue[Work] = asyncio.Queue()
+        self.stopped: Stop | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._window = asyncio.Semaphore(service.limits.window)
+        self._stopping = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._at_work = 0
+
+    async def aclose(self) -> None:
+        """Close what the session itself opened."""
+        await self.prober.aclose()
+        self._thread.shutdown()
+
+    # ------------------------------------------------------------------------------------------ the effects
+
+    async def durably(self, change: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Do one thing to the journal or the ledger in their thread, one after another."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: change(*args, **kwargs))
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, unless the run is stopping; raises `LeftOpen` then."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        self.check_going()
+
+    def trouble(self, words: str) -> None:
+        """Say what is wrong with the service right now."""
+        self.watcher.trouble = words
+
+    def check_going(self) -> None:
+        """Raise `LeftOpen` when nothing new may be sent."""
+        if self.stopped:
+            raise LeftOpen(self.stopped.reason)
+
+    def stop(self, reason: str, exit_code: ExitCode, *, abandon: bool = False) -> None:
+        """Take on nothing new from now on. The first reason is the one that counts."""
+        first = self.stopped is None
+        if self.stopped is None or (abandon and not self.stopped.abandon):
+            self.stopped = Stop(
+                reason if self.stopped is None else self.stopped.reason,
+                exit_code if self.stopped is None else self.stopped.exit_code,
+                abandon,
+            )
+        if first:
+            _log.warning("stopping: %s", reason)
+        self._stopping.set()
+        if abandon:
+            self.watcher.abandon(LeftOpen(reason))
+            self.reconciler.abandon(LeftOpen(reason))
+
+    # -------------------------------------------------------------------------------------------- the work
+
+    async def works(self) -> AsyncIterator[Work]:
+        """Give what there is to do, each as soon as the window has a place for it.
+
+        First what is open from before, then the manifest, and in between what is to be tried again.
+        """
+        taken_over = await self.durably(self.journal.take_over, self.run_id, self.service.name)
+        theirs = {attempt.key for attempt in taken_over}
+        for attempt in taken_over:
+            if attempt.state is State.PARKED and "parked" not in self.options.retry:
+                self.progress.count(parked=1)
+                continue
+            if attempt.state is State.PARKED:
+                attempt = await self.durably(  # noqa: PLW2901 - the same attempt, one state on
+                    self.journal.reopened, attempt, who="--retry parked", why="asked for"
+                )
+            item = await asyncio.to_thread(self._with_signatures, attempt)
+            yield await self._work(item, number=attempt.number, attempt=attempt)
+        new = 0
+        async for item, number in self._wanted(theirs):
+            while not self.again.empty():
+                yield await self._resume(self.again.get_nowait())
+            if self.options.limit is not None and new >= self.options.limit:
+                self.stop(f"the limit of {new} new edits is reached", ExitCode.INCOMPLETE)
+            if self.stopped:
+                break
+            new += 1
+            yield await self._work(item, number=number)
+        while work := await self._next_again():
+            yield work
+
+    async def _next_again(self) -> Work | None:
+        """Wait for an item that is to be tried again; None when none can come any more."""
+        while True:
+            if not self.again.empty() and not self.stopped:
+                return await self._resume(self.again.get_nowait())
+            if self._at_work == 0:
+                return None
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def _work(self, item: Item, *, number: int, attempt: Attempt | None = None) -> Work:
+        await self._window.acquire()
+        self._at_work += 1
+        return Work(item, Place(self._window), number, attempt=attempt)
+
+    async def _resume(self, work: Work) -> Work:
+        fresh = await self._work(work.item, number=work.number)
+        fresh.wait_s = work.wait_s
+        return fresh
+
+    def finished(self, work: Work) -> None:
+        """Say that the steps are through with it."""
+        work.place.leave()
+        self._at_work -= 1
+        self._idle.set()
+
+    async def _wanted(self, theirs: set[str]) -> AsyncIterator[tuple[Item, int]]:
+        """Give the manifest's items that are to be edited, with the number of the attempt."""
+        items = read_manifest(Path(self.options.manifest))
+        seen: set[bytes] = set()
+        while chunk := await asyncio.to_thread(lambda: list(itertools.islice(items, _ITEMS_AT_ONCE))):
+            latest = await self.durably(self.journal.latest, [item.key for item in chunk])
+            for item in chunk:
+                if (digest := bytes.fromhex(item.key)) in seen or not self._is_ours(item):
+                    self.progress.count(duplicates=1)
+                    continue
+                seen.add(digest)
+                if item.key in theirs:
+                    continue
+                if number := self._next_number(latest.get(item.key)):
+                    yield item, number
+                else:
+                    self._count_settled(latest[item.key])
+
+    def _is_ours(self, item: Item) -> bool:
+        return item.service is None or item.service in {self.options.service, self.service.name}
+
+    def _next_number(self, last: Attempt | None) -> int | None:
+        """Give the number of the next attempt at an item; None when it is to be left as it is."""
+        if last is None:
+            return 1
+        if last.open or last.outcome is Outcome.SUCCEEDED:
+            return None
+        asked = {str(last.outcome), last.code or ""} & set(self.options.retry)
+        return last.number + 1 if asked or may_try_again(last) else None
+
+    def _count_settled(self, last: Attempt) -> None:
+        if last.open:
+            self.progress.count(elsewhere=1)
+        elif last.outcome is Outcome.SUCCEEDED:
+            self.progress.count(done_before=1)
+        else:
+            self.progress.count(failed_before=1)
+
+    def _with_signatures(self, attempt: Attempt) -> Item:
+        """Take the item of an open attempt from the manifest, whose URLs still have their signatures."""
+        if attempt.manifest == self.options.manifest:
+            with suppress(ManifestError):
+                for item in read_manifest(
+                    Path(self.options.manifest), first_row=attempt.row, last_row=attempt.row
+                ):
+                    if item.key == attempt.key:
+                        return item
+        return attempt.item
+
+    # ------------------------------------------------------------------------------------------ the books
+
+    async def flush(self) -> None:
+        """Write what is settled into the ledger."""
+        await self.durably(write_settled, self.journal, self.ledger, self.run_id)
+
+    def money(self) -> tuple[Decimal, Decimal]:
+        """Add up what this run has spent, and what it has spent and reserved, in the currency of its card."""
+        cap = Cap(amount=Decimal(0), currency=self.rates.currency or "")
+        return self.journal.spent(self.run_id), self.journal.committed(cap, self.run_id)
+
+    # ------------------------------------------------------------------------------------------ the inputs
+
+    async def input_seconds(self, item: Item) -> Decimal | None:
+        """Look at an item's inputs, once each, and say how long its video is; raises `ProbeError`."""
+        video, *references = item.request.media
+        probed = await self._probed(video, "video", "video")
+        for number, image in enumerate(references, 1):
+            await self._probed(image, "image", f"reference_image_{number}")
+        return probed.duration
+
+    async def _probed(self, medium: str, kind: Literal["video", "image"], column: str) -> Probed:
+        identity = await asyncio.to_thread(media_identity, medium)
+        if kept := await self.durably(self.journal.probe_of, identity):
+            return Probed.from_json(kept)
+        probed = await self.prober.probe(medium, kind)
+        if found := problems(probed, column):
+            raise ProbeError("; ".join(str(problem) for problem in found))
+        await self.durably(self.journal.keep_probe, identity, probed.to_json())
+        return probed
+
+
+def may_try_again(last: Attempt) -> bool:
+    """Say whether an item that ended without success is tried again unasked."""
+    if last.outcome is Outcome.NOT_CREATED or last.code == "ProbeFailed":
+        return True
+    if last.outcome is not Outcome.FAILED or last.number >= ATTEMPT_CAP:
+        return False
+    return rule(None, last.code or "", last.message or "").verdict is Verdict.NEW_ATTEMPT

@@ -1,0 +1,407 @@
+"""The four steps of an edit, each a plain coroutine; `tasks/` makes Prefect tasks of them.
+
+`Work` → `Submission` (the service has it) → `Edit` (the service finished it) → `Delivery` (the video is ours).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wanbatch.books import cost_of, ledger_row
+from wanbatch.catalogue import Verdict, rule
+from wanbatch.errors import (
+    AccountStopped,
+    BadAnswer,
+    DownloadError,
+    EditCancelled,
+    EditExpired,
+    EditFailed,
+    LeftOpen,
+    NeverSent,
+    NotCreated,
+    ProbeError,
+    Refused,
+    SubmitInDoubt,
+    WanbatchError,
+)
+from wanbatch.identity import is_url, media_identity
+from wanbatch.journal import Outcome, State
+from wanbatch.models import TaskStatus
+from wanbatch.naming import output_name, safe_name
+from wanbatch.pace import delay
+from wanbatch.pricing import worst_seconds
+from wanbatch.redact import scrub
+from wanbatch.watch import TASK_LIFE
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from wanbatch.journal import Attempt
+    from wanbatch.models import Item, TaskReport, Usage
+    from wanbatch.session import Session, Work
+    from wanbatch.storage import Stored
+    from wanbatch.wire import Accepted
+
+_log = logging.getLogger(__name__)
+
+_DOWNLOAD_TRIES = 8
+_UPLOAD_TRIES = 4
+_UNREACHABLE_S = 1800.0
+"""How long an address may not answer before a run gives up; nothing is sent meanwhile, so nothing is lost."""
+_SPACING_S = 5.0
+"""No submit follows an unanswered one at once: what each of them may have made stays apart in time."""
+_FAR_FROM_EXPECTED = Decimal("1.1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """The service has the item."""
+
+    work: Work
+    task_id: str
+    submitted_at: datetime
+
+    @property
+    def name(self) -> str:
+        """What people call the item."""
+        return self.work.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """The service finished it."""
+
+    submission: Submission
+    report: TaskReport
+
+    @property
+    def name(self) -> str:
+        """What people call the item."""
+        return self.submission.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """The video is ours, whole and checked."""
+
+    edit: Edit
+    output: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How an attempt ended."""
+
+    outcome: Outcome
+    code: str = ""
+    message: str = ""
+
+
+# ------------------------------------------------------------------------------------------------ submit
+
+
+async def submit(session: Session, work: Work) -> Submission:
+    """Make sure that the service has the item: take up its open attempt, or submit a new one, once.
+
+    Raises what ends the attempt: `Refused`, `NotCreated`, `Parked`; or what leaves it for later: `LeftOpen`,
+    `BudgetReached`, `ClaimLost`, `AccountStopped`.
+    """
+    attempt = work.attempt
+    if attempt is None:
+        if work.wait_s:
+            await session.pause(work.wait_s)
+        attempt = work.attempt = await _claim(session, work)
+    if attempt.state is State.INTENDED:
+        try:
+            attempt = work.attempt = await _send(session, work, attempt)
+        except (LeftOpen, AccountStopped, BadAnswer, NeverSent):
+            await session.durably(session.journal.withdrawn, attempt)
+            raise
+    if attempt.state is State.IN_DOUBT:
+        attempt = work.attempt = await session.reconciler.settle(attempt)
+    if attempt.task_id is None:
+        raise AssertionError(f"{attempt.state} without a task_id")
+    return Submission(
+        work=work, task_id=attempt.task_id, submitted_at=attempt.submitted_at or attempt.intended_at
+    )
+
+
+async def _claim(session: Session, work: Work) -> Attempt:
+    """Look at the inputs, and intend the attempt with its worst cost reserved."""
+    session.check_going()
+    request = work.item.request
+    input_s = await session.input_seconds(work.item) if session.options.probe else None
+    rate = session.rates.rate(request.resolution, session.clock.now().date())
+    worst = rate.unit_price * worst_seconds(input_s, request.duration) if rate else None
+    return await session.durably(
+        session.journal.claim,
+        session.run_id,
+        work.item,
+        service=session.service.name,
+        manifest=session.options.manifest,
+        number=work.number,
+        reserve=worst,
+        currency=rate and rate.currency,
+        input_s=input_s,
+        caps=session.caps,
+    )
+
+
+async def _send(session: Session, work: Work, attempt: Attempt) -> Attempt:
+    """Send the POST until there is an outcome; only what never arrived or was turned away is sent again."""
+    media = await _reachable_media(session, work.item)
+    started = session.clock.monotonic()
+    for tries in itertools.count(1):
+        await session.client.submits.wait()
+        session.check_going()
+        attempt = work.attempt = await session.durably(
+            session.journal.sent, attempt, service_time=session.client.clock.last_seen
+        )
+        try:
+            accepted = await session.client.submit(work.item.request, media)
+        except NeverSent as error:
+            attempt = work.attempt = await session.durably(session.journal.unsent, attempt)
+            if session.clock.monotonic() - started > _UNREACHABLE_S:
+                raise
+            session.trouble(str(error))
+            await session.pause(delay(tries))
+        except Refused as error:
+            attempt = work.attempt = await _turned_away(session, attempt, error, tries)
+        except SubmitInDoubt as error:
+            session.client.submits.back_off(_SPACING_S)
+            _log.warning("%s: submit in doubt: %s", work.item.name, scrub(str(error)))
+            return await session.durably(
+                session.journal.in_doubt, attempt, why=scrub(str(error)), request_id=error.request_id
+            )
+        else:
+            return await _accept(session, attempt, accepted)
+    raise AssertionError("unreachable")
+
+
+async def _accept(session: Session, attempt: Attempt, accepted: Accepted) -> Attempt:
+    session.progress.count(submitted=1)
+    return await session.durably(
+        session.journal.accepted,
+        attempt,
+        task_id=accepted.task_id,
+        request_id=accepted.request_id,
+        submitted_at=session.client.clock.now(),
+    )
+
+
+async def _turned_away(session: Session, attempt: Attempt, error: Refused, tries: int) -> Attempt:
+    """Wait out a refusal that asks for patience; raise every other."""
+    ruling = rule(error.http_status, error.code, error.message)
+    if ruling.verdict is Verdict.STOP_RUN:
+        await session.durably(session.journal.unsent, attempt)
+        raise AccountStopped(
+            http_status=error.http_status,
+            code=error.code,
+            message=f"{scrub(error.message)} {ruling.mend}",
+            request_id=error.request_id,
+        )
+    if ruling.verdict not in {Verdict.THROTTLED, Verdict.TRANSIENT}:
+        raise error
+    attempt = await session.durably(session.journal.unsent, attempt)
+    seconds = delay(tries, retry_after_s=error.retry_after_s, wait_max_s=60.0)
+    session.client.submits.back_off(seconds)
+    await session.pause(seconds)
+    return attempt
+
+
+async def _reachable_media(session: Session, item: Item) -> list[str]:
+    """Give the media as URLs that the service can fetch; local files go through its temporary store."""
+    return [medium if is_url(medium) else await _uploaded(session, medium) for medium in item.request.media]
+
+
+async def _uploaded(session: Session, path: str) -> str:
+    identity = media_identity(path)
+    for tries in itertools.count(1):
+        if url := session.uploads.get(identity):
+            return url
+        file = Path(path)
+        name = f"{identity.removeprefix('sha256:')[:16]}-{safe_name(file.stem)}{file.suffix.lower()}"
+        try:
+            session.uploads[identity] = await session.client.upload(file, name)
+        except (BadAnswer, Refused, NeverSent) as error:
+            hopeless = isinstance(error, Refused) and not _patience_helps(error)
+            if hopeless or tries >= _UPLOAD_TRIES:
+                raise
+            await session.pause(delay(tries))
+    raise AssertionError("unreachable")
+
+
+def _patience_helps(error: Refused) -> bool:
+    verdict = rule(error.http_status, error.code, error.message).verdict
+    return verdict in {Verdict.THROTTLED, Verdict.TRANSIENT}
+
+
+# -------------------------------------------------------------------------------------------------- wait
+
+
+async def wait(session: Session, submission: Submission) -> Edit:
+    """Wait until the service has finished, and keep what it counted.
+
+    Raises `EditFailed`, `EditExpired`, or `LeftOpen` when this run can't see the end of it.
+    """
+    taken_up = _attempt_of(submission)
+    known_done = taken_up.state is State.SUCCEEDED
+    report = await session.watcher.wait(submission.task_id, submission.submitted_at, ask_first=known_done)
+    if report.status is TaskStatus.SUCCEEDED:
+        submission.work.attempt = await session.durably(session.journal.succeeded, taken_up, report)
+        return Edit(submission=submission, report=report)
+    if report.status is TaskStatus.FAILED:
+        raise EditFailed(report.code, scrub(report.message))
+    if report.status is TaskStatus.CANCELED:
+        raise EditCancelled(
+            report.code or "Canceled", scrub(report.message) or "cancelled while it was waiting"
+        )
+    if session.client.clock.now() - submission.submitted_at >= TASK_LIFE:
+        raise EditExpired(f"task {submission.task_id} is gone after 24 hours; it may have been billed")
+    raise LeftOpen(f"the service does not know task {submission.task_id} just now")
+
+
+def _attempt_of(submission: Submission) -> Attempt:
+    if submission.work.attempt is None:
+        raise AssertionError("a submission without an attempt")
+    return submission.work.attempt
+
+
+# ---------------------------------------------------------------------------------------------- download
+
+
+async def download(session: Session, edit: Edit) -> Delivery:
+    """Fetch the video while the service still has it; those that expire first go first.
+
+    A result that can't be had is asked for again with a fresh URL, and never made again while its task lives.
+    Raises `EditExpired` when it is gone, `DownloadError` or `StorageError` when it is left for the next run.
+    """
+    attempt = _attempt_of(edit.submission)
+    deadline = (edit.report.submitted_at or edit.submission.submitted_at) + TASK_LIFE
+    name = output_name(edit.submission.work.item)
+    report = edit.report
+    async with session.downloads.enter(deadline):
+        for tries in itertools.count(1):
+            try:
+                stored = await _fetched(session, report, name)
+            except DownloadError as error:
+                report = await _another_url(session, edit, error, tries, deadline)
+            else:
+                break
+    work = edit.submission.work
+    work.attempt = await session.durably(
+        session.journal.stored, attempt, output=str(stored.path), size=stored.size, sha256=stored.sha256
+    )
+    return Delivery(edit=edit, output=str(stored.path), size=stored.size, sha256=stored.sha256)
+
+
+async def _fetched(session: Session, report: TaskReport, name: str) -> Stored:
+    if report.video_url is None:
+        raise DownloadError(f"{name}: the service gives no result URL")
+    seconds = report.usage.output_video_s if report.usage else None
+    return await session.store.fetch(report.video_url, name, seconds=seconds)
+
+
+async def _another_url(
+    session: Session, edit: Edit, error: DownloadError, tries: int, deadline: datetime
+) -> TaskReport:
+    """Decide whether a failed download is worth another go, wait, and ask for a fresh URL."""
+    _log.warning("%s: %s", edit.submission.work.item.name, scrub(str(error)))
+    if session.client.clock.now() > deadline + timedelta(hours=1):
+        raise EditExpired(f"paid and lost: {scrub(str(error))}")
+    if tries >= _DOWNLOAD_TRIES:
+        raise error
+    await session.pause(delay(tries))
+    try:
+        report = await session.client.query(edit.submission.task_id)
+    except (BadAnswer, NeverSent, Refused):
+        return edit.report
+    if report.status is TaskStatus.UNKNOWN and session.client.clock.now() > deadline:
+        raise EditExpired(f"paid and lost: task {edit.submission.task_id} is gone")
+    return report if report.video_url else edit.report
+
+
+# ------------------------------------------------------------------------------------------------ record
+
+
+async def record(session: Session, work: Work, ending: Ending) -> None:
+    """Settle an attempt: price it, and keep its one ledger row in the journal until it is in the ledger."""
+    if work.attempt is None:
+        work.attempt = await session.durably(
+            session.journal.claim,
+            session.run_id,
+            work.item,
+            service=session.service.name,
+            manifest=session.options.manifest,
+            number=work.number,
+        )
+    attempt = await session.durably(session.journal.get, work.attempt.key, work.attempt.number)
+    now = session.clock.now()
+    rate = session.rates.rate(work.item.request.resolution, (attempt.submitted_at or now).date())
+    ending = _flagged(attempt, ending)
+    row = ledger_row(
+        attempt,
+        ending.outcome,
+        service=session.service,
+        rate=rate,
+        code=ending.code,
+        message=ending.message,
+        settled_at=now,
+    )
+    await session.durably(
+        session.journal.settled,
+        attempt,
+        ending.outcome,
+        row=row,
+        cost=cost_of(attempt, ending.outcome, rate),
+        code=ending.code or None,
+        message=row["message"],
+        settled_at=now,
+    )
+    session.progress.count(**{str(ending.outcome): 1})
+
+
+def _flagged(attempt: Attempt, ending: Ending) -> Ending:
+    """Flag a success that was billed far more than its input can explain; a vendor once billed 80 s as 10,272."""
+    usage: Usage | None = attempt.usage
+    if ending.outcome is not Outcome.SUCCEEDED or usage is None:
+        return ending
+    most = worst_seconds(attempt.input_s, attempt.item.request.duration)
+    if usage.billed_s <= most * _FAR_FROM_EXPECTED + 1:
+        return ending
+    message = f"billed {usage.billed_s} s, where at most {most} s were expected; ask the provider"
+    _log.warning("%s: %s", attempt.item.name, message)
+    return Ending(outcome=ending.outcome, code="UsageUnexpected", message=message)
+
+
+def ending_of(problem: WanbatchError) -> Ending | None:
+    """Say how an attempt ended that met this problem; None when it has not ended."""
+    if isinstance(problem, AccountStopped):
+        return None
+    for kind, outcome, code in _ENDINGS:
+        if isinstance(problem, kind):
+            told = problem if isinstance(problem, Refused | EditFailed) else None
+            return Ending(
+                outcome=outcome,
+                code=told.code if told else code,
+                message=scrub(told.message if told else str(problem)),
+            )
+    return None
+
+
+_ENDINGS: tuple[tuple[type[WanbatchError], Outcome, str], ...] = (
+    (Refused, Outcome.REFUSED, ""),
+    (EditCancelled, Outcome.CANCELLED, ""),
+    (EditFailed, Outcome.FAILED, ""),
+    (EditExpired, Outcome.EXPIRED, "Expired"),
+    (NotCreated, Outcome.NOT_CREATED, "NotCreated"),
+    (ProbeError, Outcome.REFUSED, "ProbeFailed"),
+)

@@ -1,0 +1,106 @@
+"""One row's way, and many rows at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from wanbatch import steps as plain
+from wanbatch.errors import (
+    AccountStopped,
+    BudgetReached,
+    ClaimLost,
+    ExitCode,
+    JournalError,
+    Parked,
+    StorageError,
+    WanbatchError,
+)
+from wanbatch.journal import Outcome, State
+from wanbatch.pace import delay
+from wanbatch.redact import scrub
+from wanbatch.session import Work, may_try_again
+from wanbatch.steps import Ending, ending_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from wanbatch.session import Session
+    from wanbatch.steps import Delivery, Edit, Submission
+
+_log = logging.getLogger(__name__)
+
+
+class Steps(NamedTuple):
+    """The steps of an edit: plain coroutines here, Prefect tasks in a flow."""
+
+    submit: Callable[[Session, Work], Awaitable[Submission]] = plain.submit
+    wait: Callable[[Session, Submission], Awaitable[Edit]] = plain.wait
+    download: Callable[[Session, Edit], Awaitable[Delivery]] = plain.download
+    record: Callable[[Session, Work, Ending], Awaitable[None]] = plain.record
+
+
+async def edit_videos(session: Session, steps: Steps) -> None:
+    """Edit everything there is to edit, a bounded window at a time; a row that fails never stops the others."""
+    async with asyncio.TaskGroup() as group:
+        async for work in session.works():
+            group.create_task(edit_video(session, work, steps), name=work.item.name)
+
+
+async def edit_video(session: Session, work: Work, steps: Steps) -> None:
+    """Bring one row from manifest to ledger."""
+    try:
+        ending = await _edited(session, work, steps)
+        if ending:
+            await steps.record(session, work, ending)
+            await _again(session, work, ending)
+    except ClaimLost:
+        session.progress.count(elsewhere=1)
+    except WanbatchError as problem:  # the journal or the ledger itself
+        session.stop(str(problem), ExitCode.INCOMPLETE, abandon=isinstance(problem, JournalError))
+        session.progress.count(left_open=1)
+    finally:
+        session.finished(work)
+
+
+async def _edited(session: Session, work: Work, steps: Steps) -> Ending | None:
+    """Submit, wait, download; say how it ended, or None when it has not."""
+    if work.attempt and work.attempt.state is State.STORED:
+        return Ending(outcome=Outcome.SUCCEEDED)
+    try:
+        submission = await steps.submit(session, work)
+        edit = await steps.wait(session, submission)
+        work.place.leave()  # the service has a free slot; what follows is between us and its result host
+        await steps.download(session, edit)
+    except ClaimLost:
+        raise
+    except WanbatchError as problem:
+        if ending := ending_of(problem):
+            return ending
+        _not_ended(session, work, problem)
+        return None
+    return Ending(outcome=Outcome.SUCCEEDED)
+
+
+def _not_ended(session: Session, work: Work, problem: WanbatchError) -> None:
+    """Take note of what leaves an attempt open, and stop when it would happen to every other too."""
+    match problem:
+        case AccountStopped():
+            session.stop(scrub(str(problem)), ExitCode.ACCOUNT_STOPPED)
+        case BudgetReached() | StorageError() | JournalError():
+            session.stop(str(problem), ExitCode.INCOMPLETE)
+        case _:
+            _log.warning("%s: left open: %s", work.item.name, scrub(str(problem)))
+    session.progress.count(**{"parked" if isinstance(problem, Parked) else "left_open": 1})
+
+
+async def _again(session: Session, work: Work, ending: Ending) -> None:
+    """Queue another attempt where the service failed without billing."""
+    if ending.outcome not in {Outcome.FAILED, Outcome.NOT_CREATED} or work.attempt is None:
+        return
+    settled = await session.durably(session.journal.get, work.attempt.key, work.attempt.number)
+    if may_try_again(settled):
+        session.again.put_nowait(
+            Work(work.item, work.place, settled.number + 1, wait_s=delay(settled.number, base_s=5.0))
+        )
