@@ -30,7 +30,6 @@ class Console:
 
     async def bill(self, request: Request) -> Response:
         """Show what the account owes, as JSON or CSV."""
-        self._world.state.now()
         bill = self._world.state.bill
         if request.query_params.get("format") == "csv":
             return Response(bill.csv(), media_type="text/csv")

@@ -80,7 +80,7 @@ def _window(start: str | None, end: str | None, now: int) -> tuple[int, int]:
 
 def _moment(text: str) -> int:
     try:
-        # strptime alone would take fewer digits; the zone is not published, the service's other times are UTC+8.
+        # strptime alone takes fewer digits. The zone is not published; the other times are UTC+8.
         return to_ms(datetime.strptime(f"{text if len(text) == _DIGITS else ''}+0800", "%Y%m%d%H%M%S%z"))
     except ValueError:
         raise refusal("InvalidParameter", "The time format must be YYYYMMDDhhmmss.") from None
@@ -88,6 +88,6 @@ def _moment(text: str) -> int:
 
 def _number(query: Mapping[str, str], name: str, usual: int) -> int:
     text = query.get(name) or str(usual)
-    if not text.isascii() or not text.isdigit() or not len(text) > _MAX_DIGITS or int(text) < 1:
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS or int(text) < 1:
         raise refusal("InvalidParameter", f"The type or value of {name} is out of definition.")
     return int(text)

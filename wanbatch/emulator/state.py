@@ -125,7 +125,7 @@ class State:
     def reset(self) -> None:
         """Forget every task and the bill; the clock runs on."""
         with self._lock:
-            self.bill = Bill(self.config)
+            self._bill = Bill(self.config)
             self.running_peak = 0
             self._tasks: dict[str, Task] = {}
             self._queue: deque[str] = deque()
@@ -143,6 +143,13 @@ class State:
         """Give a fresh UUID."""
         with self._lock:
             return str(uuid.UUID(int=self._ids.getrandbits(128), version=4))
+
+    @property
+    def bill(self) -> Bill:
+        """What the account owes by now."""
+        with self._lock:
+            self._advance()
+            return self._bill
 
     def now(self) -> int:
         """Give the emulator's time after replaying what came due."""
@@ -294,7 +301,7 @@ class State:
         if task.status is not Status.RUNNING:
             return
         if isinstance(task.outcome, Usage):
-            self.bill.add(_charge(task, task.outcome, at))
+            self._bill.add(_charge(task, task.outcome, at))
             self._end(task, at, Status.SUCCEEDED)
         else:
             self._end(task, at, Status.FAILED)
