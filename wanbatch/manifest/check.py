@@ -51,7 +51,7 @@ def check_manifest(path: Path) -> CheckReport:
     file can't be read at all: missing, empty, damaged, of no known format.
     """
     findings = Findings()
-    fingerprints = []
+    fingerprints = [pa.array([], pa.int64())]
     rows = 0
     for checked in _checked(path, findings):
         rows = max(rows, checked.rows[-1] if checked.rows else 0)

@@ -31,6 +31,10 @@ def read_delimited(path: Path, codec: str | None, delimiter: str, findings: Find
         try:
             yield from table.read(block)
         except pa.ArrowInvalid as error:
+            if "Empty CSV" in str(error):
+                raise ManifestError(
+                    f"{path}: there is no table; give a header and at least one row"
+                ) from None
             if "straddling" not in str(error):
                 raise
         else:
