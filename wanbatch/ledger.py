@@ -151,6 +151,17 @@ class Ledger:
         """Read the totals of every run; raises `LedgerError` when there is nothing, or a file is damaged."""
         return _read(self.totals, TOTALS, None)
 
+    def totals_by(self, *, run_id: str | None = None) -> list[dict[str, Any]]:
+        """Add up all attempts, or those of one run, by service, currency, resolution and status."""
+        needed = ["run_id", "service", "currency", "resolution", "status", "billed_s", "cost"]
+        rows = self.read_attempts(needed).to_pylist()
+        chosen = [row for row in rows if run_id is None or row["run_id"] == run_id]
+        if not chosen:
+            raise LedgerError(f"{self.folder}: no attempts of run {run_id}")
+        return [
+            {name: value for name, value in total.items() if name != "run_id"} for total in add_up("", chosen)
+        ]
+
     def _write(self, table: pa.Table, path: Path) -> None:
         """Write a file so that a reader sees all of it or none, and a power cut does not undo it."""
         temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from wanbatch.pricing import RateCard
 from wanbatch.progress import report_to
 from wanbatch.session import Session
 from wanbatch.settings import Limits, api_key, find_service
-from wanbatch.storage import VideoStore
+from wanbatch.storage import VideoStore, prepare_folder
 from wanbatch.watch import account_stopped, list_denied
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from wanbatch.options import RunOptions
     from wanbatch.pace import Clock
+    from wanbatch.settings import Service
 
 _log = logging.getLogger(__name__)
 
@@ -50,42 +52,66 @@ async def open_session(
     `AccountStopped` for a refused key, `NeverSent` when the service can't be reached.
     """
     clock = clock or SystemClock()
-    service = find_service(options.service, limits=_limits(options))
-    key = api_key()
-    rates = RateCard.load(options.rate_card or service.rate_card)
-    caps = _caps(options, rates, clock)
-    runtime_s = options.max_runtime_s
-    report = await asyncio.to_thread(check_manifest, Path(options.manifest))
-    if report.problems:
-        raise ManifestError(f"{options.manifest}: nothing was submitted", report.problems)
-    ledger = Ledger(Path(options.ledger))
-    ledger.prepare()
-    client = WanClient(service, key, clock=clock, transport=transport)
-    store = VideoStore(Path(options.videos), service_host=service.host, transport=transport)
-    store.prepare()
+    checked = await asyncio.to_thread(_checked, options, clock)
+    client = WanClient(checked.service, checked.key, clock=clock, transport=transport)
+    store = VideoStore(Path(options.videos), service_host=checked.service.host, transport=transport)
     try:
         await _greet(client)
         journal = await asyncio.to_thread(Journal.open, options.journal_url)
         try:
             session = Session(
                 options,
-                service=service,
+                service=checked.service,
                 clock=clock,
                 client=client,
                 journal=journal,
-                ledger=ledger,
+                ledger=Ledger(Path(options.ledger)),
                 store=store,
-                rates=rates,
-                caps=caps,
+                rates=checked.rates,
+                caps=checked.caps,
             )
-            session.progress.rows = report.rows
-            async with _running(session, runtime_s):
+            session.progress.rows = checked.rows
+            async with _running(session, options.max_runtime_s):
                 yield session
         finally:
             await asyncio.to_thread(journal.close)
     finally:
         await client.aclose()
         await store.aclose()
+
+
+async def preflight(options: RunOptions) -> None:
+    """Find what `open_session` would complain of, without starting anything."""
+    checked = await asyncio.to_thread(_checked, options, SystemClock())
+    client = WanClient(checked.service, checked.key, clock=SystemClock())
+    try:
+        await _greet(client)
+    finally:
+        await client.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    service: Service
+    key: str = field(repr=False)
+    rates: RateCard
+    caps: tuple[Cap, ...]
+    rows: int
+
+
+def _checked(options: RunOptions, clock: Clock) -> _Checked:
+    """Check everything that needs no network."""
+    service = find_service(options.service, limits=_limits(options))
+    key = api_key()
+    rates = RateCard.load(options.rate_card or service.rate_card)
+    caps = _caps(options, rates, clock)
+    _ = options.max_runtime_s
+    report = check_manifest(Path(options.manifest))
+    if report.problems:
+        raise ManifestError(f"{options.manifest}: nothing was submitted", report.problems)
+    Ledger(Path(options.ledger)).prepare()
+    prepare_folder(Path(options.videos))
+    return _Checked(service, key, rates, caps, report.rows)
 
 
 @asynccontextmanager
@@ -178,6 +204,7 @@ async def _ticker(session: Session) -> None:
     listener = report_to.get()
     while listener:
         session.progress.spent, session.progress.committed = await session.durably(session.money)
+        session.progress.at_service = session.window.taken
         session.progress.in_doubt = session.reconciler.doubts
         session.progress.trouble = session.watcher.trouble
         listener(session.progress)

@@ -25,6 +25,8 @@ class Progress:
     committed: Decimal | None = None
     """Spent and reserved."""
     spent: Decimal | None = None
+    at_service: int = 0
+    """Edits that hold a place in the window."""
     in_doubt: int = 0
     trouble: str | None = None
     """What is wrong with the service right now."""

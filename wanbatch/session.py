@@ -48,16 +48,35 @@ _DOWNLOADS = 8
 _ITEMS_AT_ONCE = 200
 
 
-class Place:
-    """A place in the window of edits that are at the service; given back once, when the service is done."""
+class Window:
+    """The bounded number of edits that may be at the service at once."""
 
-    def __init__(self, window: asyncio.Semaphore) -> None:
-        self._window: asyncio.Semaphore | None = window
+    def __init__(self, places: int) -> None:
+        self._free = asyncio.Semaphore(places)
+        self.taken = 0
+
+    async def enter(self) -> Place:
+        """Wait for a place."""
+        await self._free.acquire()
+        self.taken += 1
+        return Place(self)
+
+    def leave(self) -> None:
+        """Take a place back."""
+        self.taken -= 1
+        self._free.release()
+
+
+class Place:
+    """A place in the window; given back once, when the service is done with the edit."""
+
+    def __init__(self, window: Window) -> None:
+        self._window: Window | None = window
 
     def leave(self) -> None:
         """Give the place to the next edit; doing it again changes nothing."""
         if self._window:
-            self._window.release()
+            self._window.leave()
             self._window = None
 
 
@@ -132,7 +151,7 @@ class Session:
         self.again: asyncio.Queue[Work] = asyncio.Queue()
         self.stopped: Stop | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._window = asyncio.Semaphore(service.limits.window)
+        self.window = Window(service.limits.window)
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._at_work = 0
@@ -223,9 +242,9 @@ class Session:
             await self._idle.wait()
 
     async def _work(self, item: Item, *, number: int, attempt: Attempt | None = None) -> Work:
-        await self._window.acquire()
+        place = await self.window.enter()
         self._at_work += 1
-        return Work(item, Place(self._window), number, attempt=attempt)
+        return Work(item, place, number, attempt=attempt)
 
     async def _resume(self, work: Work) -> Work:
         fresh = await self._work(work.item, number=work.number)

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 from wanbatch.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, MutableMapping
 
 KEY_VARIABLE = "DASHSCOPE_API_KEY"
 ADDRESS_VARIABLE = "DASHSCOPE_HTTP_BASE_URL"
 """Ends in /api/v1, as the vendor's SDK has it."""
-EMULATOR_PORT = 8127
+EMULATOR_PORT = 8765
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +158,16 @@ def api_key(environment: Mapping[str, str] = os.environ) -> str:
     if not re.fullmatch(r"[\x21-\x7e]+", key):
         raise UsageError(f"{KEY_VARIABLE} holds a character that no key has; copy the key again")
     return key
+
+
+def quiet_prefect(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Keep Prefect's own logs off the terminal, unless somebody asked for them; before it is imported."""
+    environment.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    environment.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+    environment.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    environment.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+
+
+def prefect_server_configured(environment: Mapping[str, str] = os.environ) -> bool:
+    """Say whether a Prefect server is named; without one, each run starts its own for a while."""
+    return bool(environment.get("PREFECT_API_URL"))

@@ -53,16 +53,6 @@ class VideoStore:
         """Close every connection."""
         await self._http.aclose()
 
-    def prepare(self) -> None:
-        """Make the folder, and see that it can be written before anything is paid."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f".{os.getpid()}.writable"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise _storage_error(self.folder, error) from None
-
     async def fetch(self, url: str, name: str, *, seconds: Decimal | None) -> Stored:
         """Fetch a finished video into `name`; `seconds` is what the service says it lasts.
 
@@ -110,6 +100,17 @@ class VideoStore:
             raise DownloadError(f"{part.stem}: the download broke off ({type(error).__name__})") from None
         _compare(part.stem, response.headers, size=size, crc=crc, part=part)
         return size, digest.hexdigest()
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make a folder, and see that it can be written before anything is paid; raises `StorageError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _storage_error(folder, error) from None
 
 
 def _compare(name: str, headers: Mapping[str, str], *, size: int, crc: int, part: Path) -> None:

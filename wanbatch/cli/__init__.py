@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import click
+
 from wanbatch.errors import ExitCode, ManifestError, WanbatchError
 
 _PROBLEMS_SHOWN = 20
@@ -24,22 +26,13 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us has gone; Python would complain about that at exit
         sys.exit(ExitCode.OK)
-    except Exception as error:
-        _usage_or_bug(error)
-
-
-def _usage_or_bug(error: Exception) -> None:
-    """Let the parser's own complaints through as usage errors, and everything else as the bug it is."""
-    import click
-
-    if isinstance(error, click.exceptions.Exit):
-        sys.exit(error.exit_code)
-    if isinstance(error, click.exceptions.Abort):
+    except click.exceptions.Exit as told:
+        sys.exit(told.exit_code)
+    except click.exceptions.Abort:
         sys.exit(ExitCode.INCOMPLETE)
-    if isinstance(error, click.ClickException):
+    except click.ClickException as error:
         error.show()
         sys.exit(ExitCode.USAGE)
-    raise error
 
 
 def _explain(error: WanbatchError) -> None:

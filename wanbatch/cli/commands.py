@@ -22,19 +22,29 @@ app = typer.Typer(
 Ledger = Annotated[str, typer.Option("--ledger", help="Folder of the Parquet ledger.", metavar="DIR")]
 Journal = Annotated[
     Optional[str],  # noqa: UP045 - Typer on Python 3.11 wants it so
-    typer.Option("--journal", help="Path or postgresql:// URL; default: journal.db in the ledger folder.", metavar="URL"),
+    typer.Option(
+        "--journal",
+        help="Path or postgresql:// URL; default: journal.db in the ledger folder.",
+        metavar="URL",
+    ),
 ]
 Service = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--service", help="singapore, beijing, emulator, or a URL ending in /api/v1.", metavar="NAME_OR_URL"),
+    typer.Option(
+        "--service", help="singapore, beijing, emulator, or a URL ending in /api/v1.", metavar="NAME_OR_URL"
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option("--folder", help="Where to put it all.", metavar="DIR")] = Path("wanbatch-demo"),
-    speed: Annotated[float, typer.Option("--speed", help="How much faster the emulator's time runs.", min=1)] = 60.0,
+    folder: Annotated[Path, typer.Option("--folder", help="Where to put it all.", metavar="DIR")] = Path(
+        "wanbatch-demo"
+    ),
+    speed: Annotated[
+        float, typer.Option("--speed", help="How much faster the emulator's time runs.", min=1)
+    ] = 60.0,
 ) -> None:
     """Run the main job on the embedded emulator with sample clips: no key, no network."""
     from wanbatch.cli.demo import run_demo
@@ -48,29 +58,46 @@ def run(
     service: Service = None,
     ledger: Ledger = "ledger",
     journal: Journal = None,
-    videos: Annotated[str, typer.Option("--videos", help="Folder of the finished videos.", metavar="DIR")] = "videos",
+    videos: Annotated[
+        str, typer.Option("--videos", help="Folder of the finished videos.", metavar="DIR")
+    ] = "videos",
     budget: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--budget", help="Most that may be spent: 50 for this run, 200/month over the ledger.", metavar="AMOUNT"),
+        typer.Option(
+            "--budget",
+            help="Most that may be spent: 50 for this run, 200/month over the ledger.",
+            metavar="AMOUNT",
+        ),
     ] = None,
-    limit: Annotated[Optional[int], typer.Option("--limit", help="Submit at most so many new edits.", min=1)] = None,  # noqa: UP045
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Submit at most so many new edits.", min=1)
+    ] = None,
     max_runtime: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--max-runtime", help="Stop after this long: 90m, 8h, 1h30m.", metavar="DURATION"),
     ] = None,
     retry: Annotated[
-        Optional[list[str]],  # noqa: UP006, UP045
-        typer.Option("--retry", help="Edit again what ended so: failed, expired, parked, refused, or an error code."),
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--retry", help="Edit again what ended so: failed, expired, parked, refused, or an error code."
+        ),
     ] = None,
     poll_interval: Annotated[
-        float, typer.Option("--poll-interval", help="Seconds between two looks at the service.", min=0.05, max=3600)
+        float,
+        typer.Option("--poll-interval", help="Seconds between two looks at the service.", min=0.05, max=3600),
     ] = 5.0,
     rate_card: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--rate-card", help="Name of a built-in rate card, or a TOML file.", metavar="NAME_OR_FILE"),
+        typer.Option(
+            "--rate-card", help="Name of a built-in rate card, or a TOML file.", metavar="NAME_OR_FILE"
+        ),
     ] = None,
-    probe: Annotated[bool, typer.Option("--probe/--no-probe", help="Look at every input before it is submitted.")] = True,
-    slots: Annotated[Optional[int], typer.Option("--slots", help="Edits your account runs at once (5).", min=1)] = None,  # noqa: UP045
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Look at every input before it is submitted.")
+    ] = True,
+    slots: Annotated[
+        int | None, typer.Option("--slots", help="Edits your account runs at once (5).", min=1)
+    ] = None,
     submit_rate: Annotated[
         Optional[float], typer.Option("--submit-rate", help="Submits a second your account may make (5).")  # noqa: UP045
     ] = None,
@@ -106,7 +133,9 @@ def run(
 @app.command()
 def check(
     manifest: Annotated[Path, typer.Argument(help="CSV, TSV, JSON Lines or Parquet.", metavar="MANIFEST")],
-    probe: Annotated[bool, typer.Option("--probe/--no-probe", help="Also look at every input itself.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Also look at every input itself.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show every problem of every row, before any money."""
@@ -127,9 +156,12 @@ def status(ledger: Ledger = "ledger", journal: Journal = None, as_json: AsJson =
 def resolve(
     item: Annotated[Optional[str], typer.Argument(help="The parked item: its id or key.")] = None,  # noqa: UP045
     adopt: Annotated[
-        Optional[str], typer.Option("--adopt", help="The provider task that is this item's.", metavar="TASK_ID")  # noqa: UP045
+        str | None,
+        typer.Option("--adopt", help="The provider task that is this item's.", metavar="TASK_ID"),
     ] = None,
-    not_created: Annotated[bool, typer.Option("--not-created", help="No provider task was made; it may be sent again.")] = False,
+    not_created: Annotated[
+        bool, typer.Option("--not-created", help="No provider task was made; it may be sent again.")
+    ] = False,
     ledger: Ledger = "ledger",
     journal: Journal = None,
     as_json: AsJson = False,
@@ -173,20 +205,27 @@ def report(
 
 @app.command()
 def emulator(
-    port: Annotated[int, typer.Option("--port", help="0 takes a free one.", min=0, max=65535)] = 8127,
+    port: Annotated[int, typer.Option("--port", help="0 takes a free one.", min=0, max=65535)] = 8765,
     speed: Annotated[float, typer.Option("--speed", help="How much faster its time runs.", min=0.001)] = 1.0,
     key: Annotated[str, typer.Option("--key", help="The API key it knows.")] = "sk-emulator",
     slots: Annotated[int, typer.Option("--slots", help="Edits at once.", min=1)] = 5,
-    submit_rate: Annotated[float, typer.Option("--submit-rate", help="Submits a second.")] = 5.0,
-    query_rate: Annotated[float, typer.Option("--query-rate", help="Queries a second.")] = 20.0,
+    submit_rate: Annotated[
+        int, typer.Option("--submit-rate", help="Submits a second; 0 is no limit.", min=0)
+    ] = 5,
+    query_rate: Annotated[
+        int, typer.Option("--query-rate", help="Queries a second; 0 is no limit.", min=0)
+    ] = 20,
     seed: Annotated[int, typer.Option("--seed", help="The same seed tells the same story.")] = 0,
     media: Annotated[
         Optional[Path], typer.Option("--media", help="A folder to serve under /media/.", metavar="DIR")  # noqa: UP045
     ] = None,
-    render: Annotated[bool, typer.Option("--render/--no-render", help="Really fetch and edit the videos.")] = True,
-    faults: Annotated[Optional[Path], typer.Option("--faults", help="A file of faults.", metavar="FILE")] = None,  # noqa: UP045
+    render: Annotated[
+        bool, typer.Option("--render/--no-render", help="Really fetch and edit the videos.")
+    ] = True,
+    faults: Annotated[Path | None, typer.Option("--faults", help="A file of faults.", metavar="FILE")] = None,
     fault: Annotated[
-        Optional[list[str]], typer.Option("--fault", help="A fault such as accept-then-drop:p=0.1; repeatable.")  # noqa: UP006, UP045
+        list[str] | None,
+        typer.Option("--fault", help="A fault such as accept-then-drop:p=0.1; repeatable."),
     ] = None,
 ) -> None:
     """Serve the Wan API on a loopback port, for any client."""

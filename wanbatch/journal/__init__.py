@@ -289,6 +289,15 @@ class Journal:
         with self._read() as db:
             return db.scalar(query) or Decimal(0)
 
+    def spent_by_currency(self) -> dict[str, Decimal]:
+        """Add up what all runs have spent."""
+        sums = sa.select(schema.attempts.c.currency, sa.func.sum(schema.attempts.c.cost)).where(
+            schema.attempts.c.state == State.SETTLED, schema.attempts.c.currency.is_not(None)
+        )
+        with self._read() as db:
+            rows = db.execute(sums.group_by(schema.attempts.c.currency))
+            return {currency: amount or Decimal(0) for currency, amount in rows}
+
     def committed(self, cap: Cap, run_id: str) -> Decimal:
         """Add up what is spent and what is reserved under a cap."""
         with self._read() as db:

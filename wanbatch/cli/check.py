@@ -1,0 +1,53 @@
+"""`wanbatch check`: every problem of every row."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from wanbatch.cli import display
+from wanbatch.errors import ExitCode
+from wanbatch.manifest import check_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from wanbatch.errors import Problem
+
+
+def run_check(manifest: Path, *, probe: bool, as_json: bool) -> ExitCode:
+    """Show the problems; gives the exit code."""
+    report = check_manifest(manifest)
+    problems, warnings = list(report.problems), list(report.warnings)
+    if probe and not problems:
+        from wanbatch.probing import probe_manifest
+
+        problems += probe_manifest(manifest)
+    if as_json:
+        told = [asdict(problem) for problem in (*problems, *warnings)]
+        display.out.print_json(json.dumps({"rows": report.rows, "problems": told}))
+    else:
+        _show([*problems, *warnings])
+        display.out.print(
+            f"{report.rows:,} rows: {len(problems):,} problems, {len(warnings):,} warnings"
+            if problems or warnings
+            else f"{report.rows:,} rows: nothing wrong"
+        )
+    return ExitCode.USAGE if problems else ExitCode.OK
+
+
+def _show(problems: Sequence[Problem]) -> None:
+    if not problems:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "row", "column", "value", "rule", "how to mend it"):
+        table.add_column(name, overflow="fold")
+    for problem in problems:
+        row = str(problem.row) if problem.row else ""
+        texts = (str(problem.severity), row, problem.column, problem.value, problem.rule, problem.mend)
+        table.add_row(*(display.cell(text) for text in texts))
+    display.out.print(table)

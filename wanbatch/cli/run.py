@@ -1,0 +1,89 @@
+"""`wanbatch run`: the flow, from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from rich.logging import RichHandler
+
+from wanbatch.cli import display
+from wanbatch.redact import ScrubFilter
+
+if TYPE_CHECKING:
+    from wanbatch.errors import ExitCode
+    from wanbatch.options import RunOptions
+    from wanbatch.summary import Summary
+
+
+def run_flow(options: RunOptions, *, as_json: bool) -> ExitCode:
+    """Run the flow and show how it went; gives the exit code."""
+    summary = run_quietly(options, quiet=as_json)
+    if as_json:
+        display.out.print_json(json.dumps(plain(summary)))
+    else:
+        display.print_summary(summary)
+    return summary.exit_code
+
+
+def run_quietly(options: RunOptions, *, quiet: bool = False) -> Summary:
+    """Find what is wrong before Prefect starts, then run the flow under a progress line."""
+    from wanbatch.opening import preflight
+    from wanbatch.settings import prefect_server_configured, quiet_prefect
+
+    _log_to_terminal(quiet=quiet)
+    asyncio.run(preflight(options))
+    quiet_prefect()
+    if not quiet and not prefect_server_configured():
+        display.err.print(
+            "starting a temporary Prefect server, about ten seconds (`prefect server start` saves them)"
+        )
+    from flows.edit_videos import edit_videos
+
+    with display.live_progress(quiet=quiet):
+        return asyncio.run(_flow(edit_videos, options))
+
+
+async def _flow(flow: Any, options: RunOptions) -> Summary:
+    """Take the summary out of the flow run's state."""
+    state = await flow(options, return_state=True)
+    summary: Summary = await state.aresult(raise_on_failure=False)
+    if isinstance(summary, BaseException):
+        raise summary
+    return summary
+
+
+def plain(summary: Summary) -> dict[str, Any]:
+    """Give a summary as JSON values; money and seconds as strings, which keep every digit."""
+    return {
+        "run_id": summary.run_id,
+        "exit_code": int(summary.exit_code),
+        "reason": summary.reason,
+        "rows": summary.rows,
+        "counts": dict(summary.counts),
+        "currency": summary.currency,
+        "billed_s": f"{summary.billed_s:f}",
+        "cost": None if summary.cost is None else f"{summary.cost:f}",
+        "unknown_cost": summary.unknown_cost,
+        "lost": summary.lost,
+        "parked": [attempt.item.name for attempt in summary.parked],
+        "ledger": summary.ledger,
+        "journal": summary.journal,
+        "videos": summary.videos,
+    }
+
+
+def _log_to_terminal(*, quiet: bool) -> None:
+    """Show our own warnings, one line each."""
+    log = logging.getLogger("wanbatch")
+    log.propagate = False
+    if log.handlers:
+        return
+    handler = RichHandler(
+        console=display.err, show_path=False, show_time=True, markup=False, rich_tracebacks=False
+    )
+    handler.addFilter(ScrubFilter())
+    log.addHandler(handler)
+    log.setLevel(logging.ERROR if quiet else logging.WARNING)

@@ -1,0 +1,66 @@
+"""What a person decides about attempts: journalled with who and when."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from wanbatch.books import ledger_row
+from wanbatch.clerk import write_settled
+from wanbatch.client import WanClient
+from wanbatch.errors import Refused, UsageError
+from wanbatch.journal import Outcome, State
+from wanbatch.ledger import Ledger
+from wanbatch.pace import SystemClock
+from wanbatch.settings import api_key, find_service
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wanbatch.journal import Attempt, Journal
+
+
+def adopt_task(journal: Journal, attempt: Attempt, task_id: str, *, who: str) -> None:
+    """Take a provider task for this attempt's; raises `UsageError` when it is another's already."""
+    if journal.known_tasks([task_id]):
+        raise UsageError(f"task {task_id} belongs to another attempt already")
+    journal.adopted(
+        attempt, task_id=task_id, submitted_at=attempt.sent_at, who=who, why=f"adopted task {task_id}"
+    )
+
+
+def declare_not_created(journal: Journal, folder: Path, attempt: Attempt, *, who: str) -> None:
+    """Settle an attempt as one that made nothing, and write its ledger row."""
+    now = datetime.now(UTC)
+    row = ledger_row(
+        attempt,
+        Outcome.NOT_CREATED,
+        service=find_service(attempt.service, environment={}),
+        rate=None,
+        code="NotCreated",
+        message=f"{who} says so",
+        settled_at=now,
+    )
+    journal.settled(
+        attempt, Outcome.NOT_CREATED, row=row, cost=row["cost"], who=who, code="NotCreated", settled_at=now
+    )
+    ledger = Ledger(folder)
+    ledger.prepare()
+    write_settled(journal, ledger, attempt.run_id)
+
+
+async def cancel_waiting(journal: Journal, name: str | None) -> tuple[int, int]:
+    """Ask the service to cancel every open edit; says how many it did, and how many it could not."""
+    service = find_service(name)
+    client = WanClient(service, api_key(), clock=SystemClock())
+    cancelled, running = 0, 0
+    try:
+        for attempt in journal.open_attempts(State.ACCEPTED, service=service.name):
+            try:
+                await client.cancel(str(attempt.task_id))
+                cancelled += 1
+            except Refused:
+                running += 1
+    finally:
+        await client.aclose()
+    return cancelled, running
