@@ -2,7 +2,7 @@ import os
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wanbatch.errors import UsageError
@@ -44,12 +44,14 @@ def signed(draw: st.DrawFn, url: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{urlencode(values)}"
 
 
+@settings(deadline=None)
 @given(signed(OBJECT))
 def test_a_signed_url_is_the_object_it_opens(url: str) -> None:
     """However a URL is signed, and however often, it names the same medium."""
     assert media_identity(url) == OBJECT
 
 
+@settings(deadline=None)
 @given(
     st.data(), PATHS, st.sampled_from(["versionId=7", "x-oss-process=video%2Fsnapshot", "page=a+b", "flag="])
 )
@@ -59,6 +61,7 @@ def test_no_signature_survives(data: st.DataObject, path: str, own: str) -> None
     assert without_signature(data.draw(signed(url))) == url
 
 
+@settings(deadline=None)
 @given(SECRETS, SECRETS, PATHS)
 def test_credentials_never_survive(user: str, password: str, path: str) -> None:
     """A user and a password before the host are gone, even when the password is not quoted as it should be."""
@@ -67,12 +70,14 @@ def test_credentials_never_survive(user: str, password: str, path: str) -> None:
         assert "SECRET" not in without_signature(f"https://{credentials}@host.example/{path}?Expires=1")
 
 
+@settings(deadline=None)
 @given(SECRETS, st.sampled_from(["token", "key", "sign", "sig", "TOKEN", "password", "api_key"]))
 def test_other_secrets_are_not_shown(secret: str, name: str) -> None:
     """Parameters that usually hold a secret are taken away or digested."""
     assert "SECRET" not in without_signature(f"{OBJECT}?{urlencode({name: secret})}")
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_signature_inside_a_parameter_does_not_survive(data: st.DataObject) -> None:
     """A proxy's link holds a signed URL as a parameter: it is the same object when that one is signed anew."""
@@ -88,6 +93,7 @@ def test_urls_nested_without_end_are_digested() -> None:
     assert "SECRET" not in without_signature(url)
 
 
+@settings(deadline=None)
 @given(PATHS, PATHS, st.data())
 def test_different_objects_differ(one: str, other: str, data: st.DataObject) -> None:
     """Signing tells nothing about sameness: other paths and other parameters are other media."""
@@ -108,6 +114,7 @@ def test_close_neighbours_differ(pair: tuple[str, str]) -> None:
     assert media_identity(OBJECT + pair[0]) != media_identity(OBJECT + pair[1])
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_has_a_safe_form(text: str) -> None:
     """Nothing a cell may hold makes the function raise, and no fragment of a URL is kept."""
@@ -122,6 +129,7 @@ def test_a_local_path_is_no_url() -> None:
         assert without_signature(path) == path
 
 
+@settings(deadline=None)
 @given(st.binary(), st.binary())
 def test_images_as_data_are_digested(one: bytes, other: bytes) -> None:
     """A data URL is known by its digest: the image itself is not kept, and other images differ."""

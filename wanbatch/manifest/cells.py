@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from wanbatch.manifest.findings import Findings
 
 MIB = 1 << 20
-NOT_UTF8 = ("is not UTF-8", "save the file as UTF-8")
+_SURROGATES = re.compile("[\udc80-\udcff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +35,15 @@ def open_stream(path: Path, codec: str | None) -> pa.NativeFile:
     return pa.input_stream(str(path), compression=codec, buffer_size=MIB)
 
 
-def utf8_column(column: pa.Array, name: str, rows: Sequence[int], findings: Findings) -> pa.StringArray:
-    """Turn bytes into text, and report the cells that are none."""
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowInvalid:
-        texts = [
-            _decoded(value, row, name, findings) for value, row in zip(column.to_pylist(), rows, strict=True)
-        ]
-        return pa.array(texts, pa.string())
+def marked(text: str) -> bytes:
+    """Encode text that was decoded with `surrogateescape`: a NUL stands for each byte that was not UTF-8.
 
-
-def _decoded(value: bytes | None, row: int, name: str, findings: Findings) -> str:
+    A rule reports the cells with NULs.
+    """
     try:
-        return (value or b"").decode()
-    except UnicodeDecodeError:
-        text = (value or b"").decode(errors="replace")
-        findings.add(row, name, text, *NOT_UTF8)
-        return text
+        return text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATES.sub("\0", text).encode()
 
 
 def spread_lists(lists: pa.Array, rows: Sequence[int], findings: Findings) -> dict[str, pa.StringArray]:
@@ -67,21 +59,31 @@ def spread_lists(lists: pa.Array, rows: Sequence[int], findings: Findings) -> di
             "leave some out",
         )
     fixed = pc.list_slice(lists, 0, REFERENCE_IMAGE_LIMIT, return_fixed_size_list=True)
-    return {
-        name: text_column(pc.list_element(fixed, place), name, rows, findings)
-        for place, name in enumerate(LISTED_IMAGES)
-    }
+    return {name: text_column(pc.list_element(fixed, place)) for place, name in enumerate(LISTED_IMAGES)}
 
 
-def text_column(column: pa.Array, name: str, rows: Sequence[int], findings: Findings) -> pa.StringArray:
+def text_column(column: pa.Array) -> pa.StringArray:
     """Write any column of scalars as text; null and NaN are empty cells."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
     if _may_be_bad_text(column.type):
-        column = utf8_column(column.cast(pa.binary()), name, rows, findings)
+        column = _utf8(column.cast(pa.binary()))
     return pc.fill_null(column.cast(pa.string()), "")
+
+
+def _utf8(column: pa.BinaryArray) -> pa.StringArray:
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:
+        return pa.array(
+            [
+                None if cell is None else marked(cell.decode(errors="surrogateescape"))
+                for cell in column.to_pylist()
+            ],
+            pa.string(),
+        )
 
 
 def _may_be_bad_text(kind: pa.DataType) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 from array import array
 from bisect import bisect_right
 from itertools import islice
@@ -11,7 +13,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from wanbatch.errors import ManifestError
-from wanbatch.manifest.cells import MIB, NOT_UTF8, Cells, open_stream, utf8_column
+from wanbatch.manifest.cells import MIB, Cells, marked, open_stream
 from wanbatch.manifest.columns import IMAGE_LIST, check_columns, check_video_column, is_known
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def read_delimited(path: Path, codec: str | None, delimiter: str, findings: Find
 
 
 class _Table:
-    """A delimited file; every cell is read as bytes, so that no cell can stop the reader."""
+    """A delimited file; every cell is read as text, so that no cell can stop the reader."""
 
     def __init__(self, path: Path, codec: str | None, delimiter: str, findings: Findings) -> None:
         self._path = path
@@ -57,6 +59,7 @@ class _Table:
         self._wrong_rows = array("q")
         self._wrong_widths = array("q")
         self._row = 0
+        self._quotes = 0
         self._last_cells: pa.RecordBatch | None = None
         self.done = 0
         """The last row that was handed out or reported; a second pass goes on behind it."""
@@ -65,30 +68,32 @@ class _Table:
         """Yield the rows that were not yet handed out, parsing `block` bytes at once."""
         self._row = 0
         del self._wrong_rows[:], self._wrong_widths[:]
-        with open_stream(self._path, self._codec) as stream, self._reader(stream, block) as reader:
-            self._check_header(reader)
+        with (
+            open_stream(self._path, self._codec) as stream,
+            _Utf8(stream) as text,
+            self._reader(text, block) as reader,
+        ):
+            self._check_header(reader.schema.names)
             for batch in reader:
                 rows = self._number(batch.num_rows)
                 new = bisect_right(rows, self.done)
                 self.done = self._row
                 if batch.num_rows:
                     self._last_cells = batch.slice(batch.num_rows - 1)
-                yield _cells(self._names, rows[new:], batch.slice(new), self._findings)
+                yield _cells(self._names, rows[new:], batch.slice(new))
             self._report_wrong_rows(len(self._wrong_rows))
+            self._quotes = text.quotes
 
     def check_last_quote(self) -> None:
         """Report a quote that is never closed: all that follows it has become one cell of the last row."""
-        if self._last_cells is None or not any(b"\n" in cell.as_py() for (cell,) in self._last_cells):
-            return
-        with open_stream(self._path, self._codec) as stream:
-            quotes = sum(chunk.count(b'"') for chunk in iter(lambda: stream.read(MIB), b""))
-        if quotes % 2:
+        last = self._last_cells
+        if self._quotes % 2 and last is not None and any("\n" in cell.as_py() for (cell,) in last):
             mend = 'close it; a quote inside a quoted cell is doubled: ""'
             self._findings.add(self.done, "row", "", "a quote is never closed", mend)
 
-    def _reader(self, stream: pa.NativeFile, block: int) -> csv.CSVStreamingReader:
+    def _reader(self, text: _Utf8, block: int) -> csv.CSVStreamingReader:
         return csv.open_csv(
-            stream,
+            text,
             read_options=csv.ReadOptions(use_threads=False, block_size=block),
             parse_options=csv.ParseOptions(
                 delimiter=self._delimiter,
@@ -96,20 +101,16 @@ class _Table:
                 invalid_row_handler=self._note_wrong_row,
             ),
             convert_options=csv.ConvertOptions(
-                default_column_type=pa.binary(), check_utf8=False, strings_can_be_null=False
+                default_column_type=pa.string(), check_utf8=False, strings_can_be_null=False
             ),
         )
 
-    def _check_header(self, reader: csv.CSVStreamingReader) -> None:
-        if self._names:
-            return
-        try:
-            self._names = reader.schema.names
-        except UnicodeDecodeError:
-            raise ManifestError(f"{self._path}: the header {NOT_UTF8[0]}; {NOT_UTF8[1]}") from None
-        check_columns(self._names, self._findings)
-        check_video_column(self._names, self._findings)
-        _refuse_lists(self._names, self._findings)
+    def _check_header(self, names: list[str]) -> None:
+        if not self._names:
+            self._names = names
+            check_columns(names, self._findings)
+            check_video_column(names, self._findings)
+            _refuse_lists(names, self._findings)
 
     def _note_wrong_row(self, row: csv.InvalidRow) -> str:
         self._wrong_rows.append(row.number - 1)  # the header is number 1
@@ -145,10 +146,35 @@ def _refuse_lists(names: Sequence[str], findings: Findings) -> None:
         )
 
 
-def _cells(names: Sequence[str], rows: Sequence[int], batch: pa.RecordBatch, findings: Findings) -> Cells:
+def _cells(names: Sequence[str], rows: Sequence[int], batch: pa.RecordBatch) -> Cells:
     columns = {
-        name: utf8_column(column, name, rows, findings)
+        name: column
         for name, column in zip(reversed(names), reversed(batch.columns), strict=True)
         if is_known(name) and name != IMAGE_LIST
     }  # reversed: the first of two columns of one name wins
     return Cells(rows, columns)
+
+
+class _Utf8(io.RawIOBase):
+    """A stream with its wrong bytes marked on the way: pyarrow would stop at them, and print where it did."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._ready = b""
+        self.quotes = 0
+        """How many were read so far."""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read some bytes, never more than `size`: pyarrow copies them into a buffer of that length."""
+        while not self._ready:
+            chunk = self._stream.read(max(size, MIB))
+            self._ready = marked(self._decoder.decode(chunk, final=not chunk))
+            self.quotes += self._ready.count(b'"')
+            if not chunk:
+                break
+        part, self._ready = self._ready[:size], self._ready[size:]
+        return part

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from wanbatch.errors import ManifestError
-from wanbatch.manifest.cells import MIB, NOT_UTF8, Cells, open_stream, spread_lists
+from wanbatch.manifest.cells import MIB, Cells, open_stream, spread_lists
 from wanbatch.manifest.columns import IMAGE_LIST, VIDEO, check_columns, is_known
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _record(line: bytes, row: int, findings: Findings) -> Mapping[str, Any] | No
     try:
         record = _DECODER.decode(line.decode().strip())
     except UnicodeDecodeError:
-        findings.add(row, "row", "", *NOT_UTF8)
+        findings.add(row, "row", "", "is not UTF-8", "save the file as UTF-8")
     except _RepeatedName as error:
         findings.add(row, str(error), "", "stands there twice", "keep one of the two")
     except (ValueError, RecursionError):

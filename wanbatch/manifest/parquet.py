@@ -59,5 +59,5 @@ def _cells(batch: pa.RecordBatch, rows: Sequence[int], findings: Findings) -> Ce
         if name == IMAGE_LIST:
             columns |= spread_lists(column, rows, findings)
         else:
-            columns[name] = text_column(column, name, rows, findings)
+            columns[name] = text_column(column)
     return Cells(rows, columns)

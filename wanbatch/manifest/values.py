@@ -29,11 +29,11 @@ _WHOLE_NUMBER = r"^[0-9]+(\.0*)?$"
 
 
 def check_no_nul(sheet: Sheet) -> None:
-    """Report NUL bytes, which no manifest means to have."""
+    """Report NULs: no manifest means to have them, and they mark what was not UTF-8."""
     for name in sheet.columns:
         if _may_hold_nul(sheet.columns[name]):
             nul = pc.match_substring(sheet.columns[name], "\0")
-            sheet.flag(name, nul, "holds a NUL byte", "take it out: the file may be damaged")
+            sheet.flag(name, nul, "is not UTF-8, or holds a NUL", "save the file as UTF-8")
 
 
 def check_length(sheet: Sheet, name: str, limit: int) -> None:
