@@ -456,6 +456,7 @@ class Journal:
                         at=now, key=attempt.key, number=attempt.number, what=str(state), who=who, note=note
                     )
                 )
+        values.pop("ledger_row", None)
         return replace(attempt, state=state, **values)
 
     # --------------------------------------------------------------------------------------------- reading
