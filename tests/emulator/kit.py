@@ -10,6 +10,7 @@ from typing import Any
 import av
 import httpx
 from PIL import Image
+from starlette.applications import Starlette
 
 from wanbatch.emulator import EmulatorConfig, create_app
 from wanbatch.emulator.world import World
@@ -30,13 +31,19 @@ def body(prompt: str = "make it claymation", *, url: str = CLIP_URL, **parameter
     return {"model": MODEL, "input": {"prompt": prompt, "media": media}, "parameters": parameters}
 
 
+def world_of(app: Starlette) -> World:
+    """Give what is behind an app."""
+    assert isinstance(app.state.world, World)
+    return app.state.world
+
+
 class Client:
     """A plain HTTP client of an emulator in the same process, whose clock stands still until told."""
 
     def __init__(self, **settings: Any) -> None:
         config = EmulatorConfig(**{"speed": 0, "start": START, "render": False, **settings})
         app = create_app(config)
-        self.world: World = app.state.world
+        self.world = world_of(app)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://emulator.test")
 
     async def submit(self, content: Mapping[str, Any] | None = None, **headers: str) -> httpx.Response:
@@ -99,7 +106,8 @@ def make_clip(path: Path, *, seconds: float = 2, size: tuple[int, int] = (320, 2
         stream = target.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for number in range(round(seconds * 10)):
-            frame = av.VideoFrame.from_image(Image.new("RGB", size, (number, 90, 90)))
+            picture = Image.new("RGB", size, (number, 90, 90))
+            frame = av.VideoFrame.from_image(picture)  # type: ignore[no-untyped-call]  # PyAV leaves it untyped
             frame.pts, frame.time_base = number, Fraction(1, 10)
             target.mux(stream.encode(frame))
         target.mux(stream.encode(None))

@@ -53,7 +53,7 @@ async def test_a_success_shows_times_in_china_and_exact_seconds() -> None:
 async def test_a_shorter_edit_bills_the_whole_input_unless_told_otherwise() -> None:
     """Truncation bills input 5.02 s plus output 3 s, or 3 s twice when so configured."""
     for settings, billed in (({}, 8.02), ({"bill_truncated_input": True}, 6.0)):
-        client = Client(**settings)  # type: ignore[arg-type]  # one switch
+        client = Client(**settings)
         answer = await client.finish(await client.accept(body(duration=3)))
         assert answer["usage"]["output_video_duration"] == 3
         assert answer["usage"]["duration"] == billed

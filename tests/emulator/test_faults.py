@@ -176,9 +176,19 @@ async def test_a_dropped_connection_carried_not_one_byte(emulator: Emulator, rul
     rules(emulator, rule)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(emulator.origin.rpartition(":")[2]))
     content = json.dumps(body()).encode()
-    head = f"POST /api/v1{SUBMIT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
-    head += "".join(f"{name}: {value}\r\n" for name, value in SUBMIT_HEADERS.items())
-    writer.write(head.encode() + b"\r\n" + content)
+    headers = {
+        **SUBMIT_HEADERS,
+        "Host": "x",
+        "Content-Type": "application/json",
+        "Content-Length": len(content),
+    }
+    lines = [
+        f"POST /api/v1{SUBMIT} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in headers.items()),
+        "",
+        "",
+    ]
+    writer.write("\r\n".join(lines).encode() + content)
     assert await reader.read() == b""
     writer.close()
 
@@ -232,7 +242,7 @@ async def test_a_gateway_speaks_html(rule: str, status: int, accepted: int) -> N
 async def test_an_acceptance_may_come_unreadable() -> None:
     """Half a JSON text in a whole reply, or JSON without the task's id: the task exists."""
     client = Client(faults=(parse_fault("garbled-body:nth=1"), parse_fault("no-task-id:nth=2")))
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(json.JSONDecodeError):
         (await client.submit()).json()
     assert (await client.submit()).json()["output"] == {"task_status": "PENDING"}
     assert len(client.world.state.tasks()) == 2

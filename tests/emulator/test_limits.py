@@ -36,7 +36,7 @@ ACCEPTED: dict[str, Any] = {
     **{f"duration {seconds}": body(duration=seconds) for seconds in (0, *range(2, 11))},
     **{f"audio {setting}": body(audio_setting=setting) for setting in ("auto", "origin")},
     **{
-        f"{flag} {value}": body(**{flag: value})
+        f"{flag} {value}": body(**dict[str, Any]({flag: value}))
         for flag in ("prompt_extend", "watermark")
         for value in (True, False)
     },
@@ -136,7 +136,7 @@ LATE.pop("body a list")
 @pytest.mark.parametrize(("content", "_status", "code", "message"), LATE.values(), ids=LATE)
 async def test_the_same_breach_may_be_delivered_late(
     content: Any, _status: int, code: str, message: str
-) -> None:  # noqa: PT019  a column of the table above
+) -> None:
     """With late validation the task is accepted and FAILED with that code and message, unbilled."""
     client = Client(late_validation=True)
     answer = await client.finish(await client.accept(content))

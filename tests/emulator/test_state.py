@@ -228,7 +228,7 @@ def test_run_times_have_the_documented_range_and_mean() -> None:
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
     """A configuration that makes no sense does not come into being."""
-    with pytest.raises(ValueError, match="must|need"):
+    with pytest.raises(ValueError, match=r"must|need"):
         EmulatorConfig(**settings)
 
 

@@ -115,6 +115,11 @@ class Workshop:
             self._jobs.add(job)
             job.add_done_callback(self._jobs.discard)
 
+    async def join(self) -> None:
+        """Wait until everything begun has been delivered; for clocks that stand still meanwhile."""
+        while self._jobs:
+            await asyncio.gather(*self._jobs)
+
     async def aclose(self) -> None:
         """Stop all work; what was under way is lost."""
         for job in self._jobs:
