@@ -1,6 +1,6 @@
 """The object store's manners: signatures, XML errors, ranges.
 
-Sources: https://www.alibabacloud.com/help/en/oss/developer-reference/ddd-signatures-to-urls (V1 signatures),
+Sources: https://www.alibabacloud.com/help/en/oss/developer-reference/signed-urls (V1 signatures),
 https://www.alibabacloud.com/help/en/oss/how-to-obtain-oss-resources-by-segmenting-http-range-requests.
 """
 
