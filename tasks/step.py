@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Failed, State
-from wanbatch.redact import scrub
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
 
 from wanbatch.errors import LeftOpen, WanbatchError
+from wanbatch.redact import scrub
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,7 +41,15 @@ def as_task(
     async def call(session: Session, value: _Taken) -> _Given:
         given = await run(session, value)
         if isinstance(given, State):
-            raise given.data
+            raise problem_of(given)
         return given
 
     return call
+
+
+def problem_of(state: State[Any]) -> WanbatchError:
+    """Take the problem out of a failed step's state."""
+    problem = state.data
+    return (
+        problem if isinstance(problem, WanbatchError) else WanbatchError(state.message or "the step failed")
+    )

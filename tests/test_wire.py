@@ -18,7 +18,7 @@ from wanbatch.models import AudioSetting, EditRequest, Ratio, Resolution, TaskSt
 from wanbatch.wire import Accepted, Answer, Failure
 
 TASK = "0385dc79-5ff8-4d82-bcb6-000000000001"
-DONE = {
+DONE: dict[str, Any] = {
     "request_id": "f16ae7e9-d518-92f8-a02c-000000000001",
     "output": {
         "task_id": TASK,
@@ -247,7 +247,7 @@ def test_any_json_is_read_or_refused(content: Any, status: int) -> None:
             read(answer(content, status))
 
 
-@given(st.dictionaries(st.sampled_from(list(DONE["usage"])), JSON))  # type: ignore[call-overload] # a dict of a dict
+@given(st.dictionaries(st.sampled_from(list(DONE["usage"])), JSON))
 def test_any_usage_is_read(usage: dict[str, Any]) -> None:
     """A finished task stays finished whatever its usage says, and what is read of it is in bounds."""
     found = wire.task_report(done(**usage), TASK).usage

@@ -149,7 +149,7 @@ async def _claim(session: Session, work: Work) -> Attempt:
         manifest=session.options.manifest,
         number=work.number,
         reserve=worst,
-        currency=rate and rate.currency,
+        currency=rate.currency if rate else None,
         input_s=input_s,
         caps=session.caps,
     )

@@ -49,10 +49,10 @@ def run_quietly(options: RunOptions, *, quiet: bool = False) -> Summary:
 async def _flow(flow: Any, options: RunOptions) -> Summary:
     """Take the summary out of the flow run's state."""
     state = await flow(options, return_state=True)
-    summary: Summary = await state.aresult(raise_on_failure=False)
-    if isinstance(summary, BaseException):
-        raise summary
-    return summary
+    result: Summary | BaseException = await state.aresult(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def plain(summary: Summary) -> dict[str, Any]:
