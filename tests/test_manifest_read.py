@@ -259,6 +259,27 @@ def test_any_bytes_are_problems_or_one_error(
     agree(path)
 
 
+@settings(deadline=None)
+@given(
+    changes=st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4
+    )
+)
+def test_a_damaged_parquet_file_is_problems_or_one_error(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[float, int]]
+) -> None:
+    """Bytes changed anywhere in a Parquet file, its names and its counts included, never stop the program."""
+    path = tmp_path_factory.mktemp("manifest") / "m.parquet"
+    write_parquet(
+        path, [{"video": URL, "prompt": "é", "seed": n, "reference_images": [URL]} for n in range(3)]
+    )
+    content = bytearray(path.read_bytes())
+    for place, byte in changes:
+        content[int(place * len(content))] = byte
+    path.write_bytes(content)
+    agree(path)
+
+
 CELLS = st.sampled_from(
     [
         "",

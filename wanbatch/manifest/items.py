@@ -36,9 +36,10 @@ def read_manifest(path: Path, *, first_row: int = 1, last_row: int | None = None
     findings = Findings()
     for cells in read_cells(path, findings):
         part = _between(cells, first_row, last_row)
-        checked = inspect(part, path.parent, findings)
-        _refuse_errors(path, findings)
-        yield from _items(checked, path)
+        if part.rows:
+            checked = inspect(part, path.parent, findings)
+            _refuse_errors(path, findings)
+            yield from _items(checked, path)
         if last_row is not None and cells.rows and cells.rows[-1] >= last_row:
             return
     _refuse_errors(path, findings)

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 _SURE_IMAGES = REFERENCE_IMAGE_LIMIT - 1
 
-_HOST = r"([^/?#@]*@)?([^\[\]/?#@:]+|\[[0-9a-f:.]+\])(:[0-9]{0,5})?"
-WEB = rf"(?i)^https?://{_HOST}([/?#]|$)"
-_STORE = r"(?i)^(s3|oss|gs)://[^/?#]+/[^?#]"
+HOST = r"([^\[\]/?#@:]+|\[[0-9a-f:.]+\])(:[0-9]{0,5})?"
+_WEB = rf"(?i)^https?://([^/?#@]*@)?{HOST}([/?#]|$)"
+_STORE = r"^(s3|oss|gs)://[^/?#]+/[^?#]"
 _DATA = "(?i)^data:"
 _IMAGE_DATA = r"^data:image/(jpeg|jpg|png|bmp|webp);base64,[A-Za-z0-9+/]+={0,2}$"
-_KNOWN_SCHEME = "(?i)^(https?|s3|oss|gs)://"
+_KNOWN_SCHEME = "^((?i:https?)|s3|oss|gs)://"
 BLANK = r"[\pZ\pC]"
 _PLAIN_URL = r"^https?://[A-Za-z0-9.-]+(/[!-~]*)?$"
 _PLAIN_URL_OR_NOTHING = rf"{_PLAIN_URL}|^$"
@@ -99,7 +99,7 @@ def _check_medium(sheet: Sheet, name: str, folder: Path, data: pa.Array) -> None
     )
     blank = pc.and_(known, pc.match_substring_regex(cells, BLANK))
     sheet.flag(name, blank, "has blanks or control characters", "percent-encode them: a blank is %20")
-    whole = pc.or_(pc.match_substring_regex(cells, WEB), pc.match_substring_regex(cells, _STORE))
+    whole = pc.or_(pc.match_substring_regex(cells, _WEB), pc.match_substring_regex(cells, _STORE))
     broken = pc.and_not(pc.and_not(known, whole), blank)
     sheet.flag(name, broken, "is not a whole URL", "write https://host/path or s3://bucket/key")
     _check_files(sheet, name, folder, pc.and_not(pc.and_not(pc.not_equal(cells, ""), url), data))

@@ -76,6 +76,8 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
     except pa.ArrowException as error:
         reason = str(error).partition("\n")[0][:200]
         raise ManifestError(f"{path}: not readable as {kind}: {reason}; write the file anew") from None
+    except UnicodeDecodeError:
+        raise ManifestError(f"{path}: a column's name is not UTF-8; write the file anew") from None
     except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0][:200]
         raise ManifestError(f"{path}: can't be read: {reason}; give a readable manifest") from None

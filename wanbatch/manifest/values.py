@@ -9,19 +9,20 @@ import pyarrow.compute as pc
 
 from wanbatch.errors import Severity
 from wanbatch.manifest.columns import IMAGES, LISTED_IMAGES, nearest
-from wanbatch.manifest.media import BLANK, WEB
+from wanbatch.manifest.media import BLANK, HOST
 from wanbatch.models import DURATION_RANGE, SEED_LIMIT
+from wanbatch.settings import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from wanbatch.manifest.sheet import Sheet
 
-SERVICES = ("singapore", "beijing", "emulator")
 ID_LIMIT = 200
 TRUE = ("true", "yes", "1")
 FALSE = ("false", "no", "0")
 _DURATIONS = ("0", *map(str, range(DURATION_RANGE[0], DURATION_RANGE[1] + 1)))
+_SERVICE_URL = rf"(?i)^https?://{HOST}(/[^?#]*)?$"
 _UNNAMABLE = r"[\p{Cc}\p{Zl}\p{Zp}]"
 _PLAIN_DURATION = "^(|[02-9]|10)$"
 _PLAIN_SEED = "^(|0|[1-9][0-9]{0,8})$"
@@ -143,7 +144,7 @@ def check_service(sheet: Sheet) -> None:
         return
     cells = sheet.columns["service"]
     known = pc.is_in(cells, pa.array(("", *SERVICES)))
-    url = pc.and_not(pc.match_substring_regex(cells, WEB), pc.match_substring_regex(cells, BLANK))
+    url = pc.and_not(pc.match_substring_regex(cells, _SERVICE_URL), pc.match_substring_regex(cells, BLANK))
     sheet.flag(
         "service",
         pc.invert(pc.or_(known, url)),
