@@ -68,7 +68,7 @@ class Api:
         if struck and struck.kind == "list-absent":
             absent = refusal("NotFound")
             raise Refusal(struck.status or absent.status, struck.code or absent.code, absent.message)
-        tasks = world.state.tasks()
+        tasks = world.state.tasks(query.start)
         if struck and struck.kind == "list-delay":
             youngest = now - round((struck.seconds or 60) * 1000)
             tasks = [task for task in tasks if task.submitted <= youngest]

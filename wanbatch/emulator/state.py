@@ -212,11 +212,12 @@ class State:
             self._end(task, now, Status.CANCELED)
             return True
 
-    def tasks(self) -> list[Task]:
-        """Give every task still kept, newest first."""
+    def tasks(self, since: int = 0) -> list[Task]:
+        """Give the tasks still kept that were submitted at `since` (milliseconds) or later, newest first."""
         with self._lock:
             now = self._advance()
-            return [task for task in reversed(self._tasks.values()) if not task.hidden(now)]
+            recent = itertools.takewhile(lambda task: task.submitted >= since, reversed(self._tasks.values()))
+            return [task for task in recent if not task.hidden(now)]
 
     def strange(self, count: int, edit: Edit, usage: Usage) -> list[str]:
         """Create tasks of another client of the same account; gives their ids."""
