@@ -41,15 +41,8 @@ def as_task(
     async def call(session: Session, value: _Taken) -> _Given:
         given = await run(session, value)
         if isinstance(given, State):
-            raise problem_of(given)
+            problem = await given.aresult(raise_on_failure=False)
+            raise problem if isinstance(problem, WanbatchError) else WanbatchError(str(given.message))
         return given
 
     return call
-
-
-def problem_of(state: State[Any]) -> WanbatchError:
-    """Take the problem out of a failed step's state."""
-    problem = state.data
-    return (
-        problem if isinstance(problem, WanbatchError) else WanbatchError(state.message or "the step failed")
-    )

@@ -27,17 +27,18 @@ def run_check(manifest: Path, *, probe: bool, as_json: bool) -> ExitCode:
         from wanbatch.probing import probe_manifest
 
         problems += probe_manifest(manifest)
+    errors = report.problem_count + len(problems) - len(report.problems)
     if as_json:
         told = [asdict(problem) for problem in (*problems, *warnings)]
-        display.out.print_json(json.dumps({"rows": report.rows, "problems": told}))
+        display.out.print_json(json.dumps({"rows": report.rows, "errors": errors, "problems": told}))
     else:
         _show([*problems, *warnings])
         display.out.print(
-            f"{report.rows:,} rows: {len(problems):,} problems, {len(warnings):,} warnings"
-            if problems or warnings
+            f"{report.rows:,} rows: {errors:,} problems, {report.warning_count:,} warnings"
+            if errors or warnings
             else f"{report.rows:,} rows: nothing wrong"
         )
-    return ExitCode.USAGE if problems else ExitCode.OK
+    return ExitCode.USAGE if errors else ExitCode.OK
 
 
 def _show(problems: Sequence[Problem]) -> None:

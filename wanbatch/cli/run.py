@@ -7,7 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from rich.logging import RichHandler
+from rich.text import Text
 
 from wanbatch.cli import display
 from wanbatch.redact import ScrubFilter
@@ -75,15 +75,21 @@ def plain(summary: Summary) -> dict[str, Any]:
     }
 
 
+class _Lines(logging.Handler):
+    """Prints each record as one line, above the live progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        style = "red" if record.levelno >= logging.ERROR else "yellow"
+        display.err.print(Text(f"{record.levelname.lower()}: {record.getMessage()}", style=style))
+
+
 def _log_to_terminal(*, quiet: bool) -> None:
     """Show our own warnings, one line each."""
     log = logging.getLogger("wanbatch")
     log.propagate = False
-    if log.handlers:
-        return
-    handler = RichHandler(
-        console=display.err, show_path=False, show_time=True, markup=False, rich_tracebacks=False
-    )
-    handler.addFilter(ScrubFilter())
-    log.addHandler(handler)
+    if not log.handlers:
+        handler = _Lines()
+        handler.addFilter(ScrubFilter())
+        log.addHandler(handler)
     log.setLevel(logging.ERROR if quiet else logging.WARNING)
