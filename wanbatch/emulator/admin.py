@@ -15,7 +15,7 @@ from wanbatch.emulator.faults import FaultError, read_faults
 from wanbatch.emulator.limits import PROMPT_CHARS, RESOLUTIONS, VIDEO_SECONDS
 from wanbatch.emulator.openapi import describe
 from wanbatch.emulator.replies import json_reply
-from wanbatch.emulator.state import Edit, Task
+from wanbatch.emulator.task import Edit, Task
 from wanbatch.emulator.world import World, origin
 
 _MAX_STRANGERS: Final = 1000

@@ -18,7 +18,8 @@ from wanbatch.emulator.faults import Subject
 from wanbatch.emulator.limits import glance, read_body, read_edit, read_leniently, read_model
 from wanbatch.emulator.listing import read_list_query
 from wanbatch.emulator.replies import error_reply, json_reply, list_row, task_body, unknown_body
-from wanbatch.emulator.state import Edit, Fate, Status, Task
+from wanbatch.emulator.state import new_id
+from wanbatch.emulator.task import Edit, Fate, Status, Task
 from wanbatch.emulator.world import World, origin
 
 BASE: Final = "/api/v1"
@@ -132,7 +133,7 @@ def api_routes(world: World) -> list[Route]:
 
 def _serve(world: World, operation: str, act: Act, request: Request, body: bytes) -> Response:
     """Let the faults have their way before and after, and the account's key and rates be kept in between."""
-    request_id = world.state.new_id()
+    request_id = new_id()
     now = world.clock()
     window = world.windows[operation]
     window.offer(now)

@@ -1,7 +1,6 @@
 """The emulator's HTTP: the API's routes, and around them the date and the tolerance for slashes."""
 
 import contextlib
-import uuid
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 
@@ -20,6 +19,7 @@ from wanbatch.emulator.clock import http_date
 from wanbatch.emulator.config import EmulatorConfig
 from wanbatch.emulator.objects import object_routes
 from wanbatch.emulator.replies import error_reply
+from wanbatch.emulator.state import new_id
 from wanbatch.emulator.world import World
 
 
@@ -71,9 +71,9 @@ async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     missing = error.status_code == HTTPStatus.NOT_FOUND
     code = "NotFound" if missing else "InvalidParameter"
-    return error_reply(Refusal(error.status_code, code, error.detail), str(uuid.uuid4()), error.headers)
+    return error_reply(Refusal(error.status_code, code, error.detail), new_id(), error.headers)
 
 
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return error_reply(error, str(uuid.uuid4()))
+    return error_reply(error, new_id())

@@ -10,7 +10,7 @@ from wanbatch.emulator.catalogue import CATALOGUE, Failure, Refusal
 from wanbatch.emulator.faults import Fault
 from wanbatch.emulator.replies import json_reply
 from wanbatch.emulator.spoil import Drop, Hang, Html, cut, garbled
-from wanbatch.emulator.state import Fate, Status
+from wanbatch.emulator.task import Fate, Status
 
 _FOR_EVER_S: Final = 3600.0
 _REFUSALS: Final[Mapping[str, str]] = {

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from wanbatch.emulator.catalogue import Failure, Refusal, failure, refusal
 from wanbatch.emulator.render import ImageInfo, VideoInfo
-from wanbatch.emulator.state import Edit
+from wanbatch.emulator.task import Edit
 
 PROMPT_CHARS: Final = 5000
 NEGATIVE_PROMPT_CHARS: Final = 500

@@ -10,7 +10,7 @@ from typing import Final
 
 from wanbatch.emulator.catalogue import refusal
 from wanbatch.emulator.clock import to_ms
-from wanbatch.emulator.state import DAY_MS, Status, Task
+from wanbatch.emulator.task import DAY_MS, Status, Task
 
 MAX_PAGE_SIZE: Final = 100
 """Not published; larger pages are cut to this size."""

@@ -21,7 +21,7 @@ from wanbatch.emulator.faults import Fault, Subject
 from wanbatch.emulator.oss import OssError, oss_request_id, read_range
 from wanbatch.emulator.results import PREFIX, Stored, expired
 from wanbatch.emulator.spoil import hang_up
-from wanbatch.emulator.state import Task
+from wanbatch.emulator.task import Task
 from wanbatch.emulator.world import World
 
 _HOST: Final = "emulator.oss-accelerate.aliyuncs.com"

@@ -11,7 +11,7 @@ from wanbatch.emulator.limits import (
     RATIOS,
     RESOLUTIONS,
 )
-from wanbatch.emulator.state import Status
+from wanbatch.emulator.task import Status
 
 Json = dict[str, Any]
 

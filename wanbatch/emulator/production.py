@@ -36,7 +36,8 @@ from wanbatch.emulator.render import (
     render,
 )
 from wanbatch.emulator.results import Results
-from wanbatch.emulator.state import Edit, Outcome, Started, State
+from wanbatch.emulator.state import State
+from wanbatch.emulator.task import Edit, Outcome, Started
 from wanbatch.emulator.uploads import Uploads
 
 _LOG = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from wanbatch.emulator.bill import Usage
 from wanbatch.emulator.catalogue import Failure, Refusal
 from wanbatch.emulator.clock import china_text
-from wanbatch.emulator.state import Status, Task
+from wanbatch.emulator.task import Status, Task
 
 _UNIQUE_KEY: Final = "apikey:v1:aigc:video-generation:video-synthesis:"
 

@@ -16,7 +16,7 @@ from wanbatch.emulator.bill import Usage
 from wanbatch.emulator.clock import china_text, utc_text
 from wanbatch.emulator.oss import ACCESS_KEY_ID, OssError, Signer
 from wanbatch.emulator.render import tiny_clip
-from wanbatch.emulator.state import DAY_MS, Task
+from wanbatch.emulator.task import DAY_MS, Task
 
 PREFIX: Final = "/results/"
 

@@ -13,90 +13,15 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Final, Literal
+from typing import Final
 
 from wanbatch.emulator.bill import Bill, Charge, Usage
 from wanbatch.emulator.catalogue import Failure, failure, refusal
 from wanbatch.emulator.config import EmulatorConfig
+from wanbatch.emulator.task import DAY_MS, Edit, Fate, Outcome, Started, Status, Task
 
-DAY_MS: Final = 24 * 3600 * 1000
 TIMEOUT_MS: Final = 3 * 3600 * 1000
 """An asynchronous task without a result in three hours fails with InternalError.Timeout."""
-
-
-class Status(StrEnum):
-    """The states of a task; UNKNOWN is the answer for a task that is not there."""
-
-    PENDING = "PENDING"
-    RUNNING = "RUNNING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELED = "CANCELED"
-    UNKNOWN = "UNKNOWN"
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """What a submit asked for, checked and with the service's defaults filled in."""
-
-    model: str
-    prompt: str
-    video: str
-    references: tuple[str, ...] = ()
-    negative_prompt: str = ""
-    resolution: str = "1080P"
-    ratio: str | None = None
-    duration: int = 0
-    audio_setting: str = "auto"
-    prompt_extend: bool = True
-    watermark: bool = False
-    seed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What a fault rule has in store for a task."""
-
-    failure: Failure | None = None
-    stuck: Literal[Status.PENDING, Status.RUNNING] | None = None
-    life_ms: int | None = None
-    """From so long after its submit it can no longer be found."""
-    sr_as_string: bool = False
-
-
-@dataclass(slots=True)
-class Task:
-    """One task of the account. Times are milliseconds since the epoch."""
-
-    task_id: str
-    request_id: str
-    """Of the submit call."""
-    edit: Edit
-    who: str
-    submitted: int
-    run_ms: int
-    fate: Fate
-    host: str = ""
-    """The emulator's own address as the client wrote it: inputs under it are read without a detour."""
-    status: Status = Status.PENDING
-    scheduled: int | None = None
-    ended: int | None = None
-    outcome: Usage | Failure | None = None
-    """Known before the end when the work was quicker than the drawn run time."""
-
-    def hidden(self, now: int) -> bool:
-        """Tell whether a fault has made the task unfindable."""
-        return self.fate.life_ms is not None and now >= self.submitted + self.fate.life_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A task that began to run and waits for its outcome to be delivered."""
-
-    task_id: str
-    edit: Edit
-    host: str
 
 
 @dataclass(order=True, slots=True)
@@ -107,7 +32,6 @@ class _Event:
     act: Callable[[Task, int], None] = field(compare=False)
 
 
-Outcome = Usage | Failure
 Foretell = Callable[[Edit], Outcome | None]
 """Gives an edit's outcome as soon as it starts, or None when somebody must work for it."""
 
@@ -136,13 +60,6 @@ class State:
             self._expired: list[str] = []
             self._now = self._clock()
             self._submits = itertools.count()
-            # Ids of two emulators must never meet in one journal, so the moment of birth is part of the seed.
-            self._ids = random.Random(f"{self.config.seed}:{self._now}")  # noqa: S311
-
-    def new_id(self) -> str:
-        """Give a fresh UUID."""
-        with self._lock:
-            return str(uuid.UUID(int=self._ids.getrandbits(128), version=4))
 
     @property
     def bill(self) -> Bill:
@@ -173,7 +90,7 @@ class State:
             if self.config.overflow == "reject" and busy >= self.config.slots:
                 raise refusal("Throttling")
             task = Task(
-                task_id=self.new_id(),
+                task_id=new_id(),
                 request_id=request_id,
                 edit=edit,
                 who=who,
@@ -222,7 +139,7 @@ class State:
     def strange(self, count: int, edit: Edit, usage: Usage) -> list[str]:
         """Create tasks of another client of the same account; gives their ids."""
         return [
-            self.submit(edit, request_id=self.new_id(), who="stranger", outcome=usage).task_id
+            self.submit(edit, request_id=new_id(), who="stranger", outcome=usage).task_id
             for _ in range(count)
         ]
 
@@ -331,6 +248,11 @@ class State:
             self._fill_slots(at)
         elif task.status is Status.PENDING and task.fate.stuck is None:
             self._queue.remove(task.task_id)
+
+
+def new_id() -> str:
+    """Give a fresh UUID; never seeded, for the ids of two emulators must not meet in one client's books."""
+    return str(uuid.uuid4())
 
 
 def draw_run_ms(config: EmulatorConfig, number: int) -> int:
