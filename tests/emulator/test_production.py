@@ -118,7 +118,7 @@ async def test_what_needs_the_bytes_fails_late(
 
 
 async def test_inputs_come_from_other_hosts_too(emulator: Emulator, media: Path) -> None:
-    """An http address elsewhere is really fetched, redirects and all; a Base64 image is decoded."""
+    """An http address elsewhere is really fetched; a Base64 image is decoded."""
     async with running(EmulatorConfig(media=media)) as elsewhere:
         image = base64.b64encode((media / "hat.png").read_bytes()).decode()
         video = f"{elsewhere.origin}/media/good.mp4"
@@ -126,6 +126,15 @@ async def test_inputs_come_from_other_hosts_too(emulator: Emulator, media: Path)
     assert answer["output"]["task_status"] == "SUCCEEDED", answer
     shown = emulator.state.tasks()[0].edit.references[0]
     assert len(shown) <= 40
+
+
+async def test_a_download_stops_at_the_size_limit(emulator: Emulator, tmp_path: Path) -> None:
+    """An image of more than 20 MB elsewhere is given up under the documented code."""
+    (tmp_path / "huge.png").write_bytes(bytes(21 << 20))
+    async with running(EmulatorConfig(media=tmp_path)) as elsewhere:
+        answer = await edit(emulator, "good.mp4", f"{elsewhere.origin}/media/huge.png")
+    assert answer["output"]["code"] == "InvalidFile.Size"
+    assert "20MB" in answer["output"]["message"]
 
 
 async def test_a_result_is_ready_no_sooner_than_drawn(media: Path) -> None:

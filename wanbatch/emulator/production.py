@@ -4,8 +4,10 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import functools
 import logging
 import random
+import ssl
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +45,9 @@ from wanbatch.emulator.uploads import Uploads
 _LOG = logging.getLogger(__name__)
 _AT_ONCE: Final = 2
 """Edits fetched and rendered at a time, however many slots run."""
-_FETCH_TIMEOUT: Final = httpx.Timeout(10.0, read=30.0)
+_READ_S: Final = 30.0
+_FETCH_S: Final = 120.0
+"""Real seconds an input may take in all."""
 _REDIRECTS: Final = 3
 _HUNDREDTH: Final = Decimal("0.01")
 
@@ -204,23 +208,32 @@ def _edit(job: RenderJob) -> tuple[VideoInfo, VideoInfo]:
 
 async def _download(url: str, target: Path, limit: int) -> None:
     """Stream an http(s) input to a file. Raises FailedError with the address in it, as the service does."""
+    client = httpx.AsyncClient(
+        timeout=_READ_S, follow_redirects=True, max_redirects=_REDIRECTS, verify=_certificates()
+    )
     try:
-        async with (
-            httpx.AsyncClient(
-                timeout=_FETCH_TIMEOUT, follow_redirects=True, max_redirects=_REDIRECTS, trust_env=False
-            ) as client,
-            client.stream("GET", url) as response,
-        ):
+        async with asyncio.timeout(_FETCH_S), client, client.stream("GET", url) as response:
             response.raise_for_status()
             with target.open("wb") as file:
                 async for chunk in response.aiter_bytes():
                     file.write(chunk)
                     if file.tell() > limit:
-                        raise FailedError(
-                            failure("InvalidFile.Size", f"file size must be less than {limit >> 20}MB.")
-                        )
+                        raise FailedError(_too_large(limit))
+    except TimeoutError as error:
+        late = "Download the media resource timed out during the data inspection process."
+        raise FailedError(failure("InvalidParameter", late)) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise FailedError(failure("InvalidParameter", f"Failed to download {url}")) from error
+
+
+def _too_large(limit: int) -> Failure:
+    return failure("InvalidFile.Size", f"file size must be less than {limit >> 20}MB.")
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Load the trusted certificates once: it takes longer than most downloads here."""
+    return httpx.create_ssl_context()
 
 
 def _decoded(url: str) -> bytes:
