@@ -139,6 +139,7 @@ def _build(
         "lifespan": "on",
         "date_header": False,
         "server_header": False,
+        "proxy_headers": False,
         "access_log": False,
         "log_config": None,
         "timeout_graceful_shutdown": _STOP_S,
