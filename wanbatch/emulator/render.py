@@ -51,7 +51,7 @@ _TABLE = {
 }
 _TURNS = {90: ("cclock",), 180: ("clock", "clock"), 270: ("clock",)}
 _MP4 = {"movflags": "+faststart", "fflags": "+bitexact"}
-_X264 = {"preset": "ultrafast", "crf": "24", "bf": "0"}
+_X264 = {"preset": "ultrafast", "crf": "26", "bf": "0", "maxrate": "10M", "bufsize": "10M"}
 _AUDIO_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 
