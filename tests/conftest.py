@@ -40,6 +40,10 @@ class Account:
         """Switch faults on, in place of those before."""
         httpx.put(f"{self.origin}/_emulator/faults", json=list(rules), timeout=30).raise_for_status()
 
+    def post(self, path: str, body: dict[str, Any]) -> None:
+        """Tell the emulator something."""
+        httpx.post(f"{self.origin}/_emulator/{path}", json=body, timeout=30).raise_for_status()
+
     def bill(self) -> list[dict[str, Any]]:
         """Give what the account was billed, a row a task."""
         rows: list[dict[str, Any]] = self.get("bill")["rows"]

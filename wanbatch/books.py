@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _UNPAID = {Outcome.FAILED, Outcome.REFUSED, Outcome.CANCELLED, Outcome.NOT_CREATED}
 """Failed calls cost nothing: https://www.alibabacloud.com/help/en/model-studio/model-pricing ."""
-_PLACES = Decimal("0.000001")
 
 
 def cost_of(attempt: Attempt, outcome: Outcome, rate: Rate | None) -> Decimal | None:
@@ -28,7 +27,7 @@ def cost_of(attempt: Attempt, outcome: Outcome, rate: Rate | None) -> Decimal | 
         return Decimal(0)
     if attempt.billed_s is None or rate is None:
         return None
-    return (attempt.billed_s * rate.unit_price).quantize(_PLACES)
+    return rate.cost(attempt.billed_s)
 
 
 def ledger_row(

@@ -20,7 +20,8 @@ WanbatchError                 anything a user, a file or the network can cause: 
 ├── ClaimLost                 another run, or a person, has this attempt now
 ├── LedgerError               the ledger can't be read or written
 ├── BudgetReached             the next submit could pass the cap
-└── LeftOpen                  the run is stopping: what is in flight stays open for the next one
+├── LeftOpen                  the run is stopping: what is in flight stays open for the next one
+└── Interrupted               a second Ctrl-C: the run stopped at once
 """
 
 from __future__ import annotations
@@ -196,3 +197,7 @@ class BudgetReached(WanbatchError):
 
 class LeftOpen(WanbatchError):
     """The run is stopping: the provider task goes on and is taken up by the next run."""
+
+
+class Interrupted(WanbatchError):
+    """Somebody insisted: the run stopped at once. The journal has what was in flight."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from wanbatch.catalogue import Verdict, rule
 from wanbatch.clerk import write_settled
-from wanbatch.errors import ExitCode, LeftOpen, ManifestError, ProbeError
+from wanbatch.errors import BudgetReached, ExitCode, LeftOpen, ManifestError, ProbeError
 from wanbatch.identity import media_identity
 from wanbatch.journal import Cap, Outcome, State
 from wanbatch.manifest import read_manifest
@@ -154,7 +154,9 @@ class Session:
         self.window = Window(service.limits.window)
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
+        self._settled = asyncio.Event()
         self._at_work = 0
+        self._short_of_money = 0
 
     async def aclose(self) -> None:
         """Close what the session itself opened."""
@@ -168,10 +170,35 @@ class Session:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: change(*args, **kwargs))
 
+    async def affordably(self, claim: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Claim as soon as the budget has room: what is in flight gives back what it did not need.
+
+        Raises `BudgetReached` when nothing in flight can make room any more.
+        """
+        while True:
+            self.check_going()
+            settled = self._settled
+            try:
+                return await self.durably(claim, *args, **kwargs)
+            except BudgetReached:
+                if self._settled is not settled:
+                    continue  # something settled meanwhile
+                if self._at_work - self._short_of_money <= 1:
+                    raise
+            self._short_of_money += 1
+            try:
+                await self._settled.wait()
+            finally:
+                self._short_of_money -= 1
+
     async def pause(self, seconds: float) -> None:
         """Wait, unless the run is stopping; raises `LeftOpen` then."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+        waits = [asyncio.ensure_future(wait) for wait in (self._stopping.wait(), self.clock.sleep(seconds))]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         self.check_going()
 
     def trouble(self, words: str) -> None:
@@ -195,6 +222,7 @@ class Session:
         if first:
             _log.warning("stopping: %s", reason)
         self._stopping.set()
+        self._settled.set()
         if abandon:
             self.watcher.abandon(LeftOpen(reason))
             self.reconciler.abandon(LeftOpen(reason))
@@ -256,6 +284,8 @@ class Session:
         work.place.leave()
         self._at_work -= 1
         self._idle.set()
+        self._settled.set()
+        self._settled = asyncio.Event()
 
     async def _wanted(self, theirs: set[str]) -> AsyncIterator[tuple[Item, int]]:
         """Give the manifest's items that are to be edited, with the number of the attempt."""

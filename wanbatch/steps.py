@@ -141,7 +141,7 @@ async def _claim(session: Session, work: Work) -> Attempt:
     input_s = await session.input_seconds(work.item) if session.options.probe else None
     rate = session.rates.rate(request.resolution, session.clock.now().date())
     worst = rate.unit_price * worst_seconds(input_s, request.duration) if rate else None
-    return await session.durably(
+    return await session.affordably(
         session.journal.claim,
         session.run_id,
         work.item,

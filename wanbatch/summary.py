@@ -47,9 +47,7 @@ class Summary:
 async def summarise(session: Session) -> Summary:
     """Write the last of the ledger and the totals, and add up."""
     await session.flush()
-    rows = await session.durably(
-        lambda: add_up(session.run_id, session.journal.settled_rows(session.run_id))
-    )
+    rows = await session.durably(lambda: add_up(session.run_id, session.journal.settled_rows(session.run_id)))
     service = session.service.name
     parked = await session.durably(session.journal.open_attempts, State.PARKED, service=service)
     counts = {name: number for name, number in sorted(session.progress.counts.items()) if number}

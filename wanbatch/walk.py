@@ -13,6 +13,7 @@ from wanbatch.errors import (
     ClaimLost,
     ExitCode,
     JournalError,
+    LeftOpen,
     Parked,
     StorageError,
     WanbatchError,
@@ -90,6 +91,8 @@ def _not_ended(session: Session, work: Work, problem: WanbatchError) -> None:
             session.stop(scrub(str(problem)), ExitCode.ACCOUNT_STOPPED)
         case BudgetReached() | StorageError() | JournalError():
             session.stop(str(problem), ExitCode.INCOMPLETE)
+        case LeftOpen():
+            _log.info("%s: left open: %s", work.item.name, problem)
         case _:
             _log.warning("%s: left open: %s", work.item.name, scrub(str(problem)))
     session.progress.count(**{"parked" if isinstance(problem, Parked) else "left_open": 1})

@@ -155,10 +155,7 @@ class Watcher:
             pending = await self._listed(TaskStatus.PENDING) if with_pending else set()
             running = await self._listed(TaskStatus.RUNNING)
         except Refused as error:
-            if rule(error.http_status, error.code, error.message).verdict in {
-                Verdict.STOP_RUN,
-                Verdict.THROTTLED,
-            }:
+            if not list_denied(error):
                 raise
             _log.info("the task list can't be had (%s): every edit is asked about by itself", error)
             self._list_from_cycle = self._cycle + _LIST_AGAIN_AFTER

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
-
 from wanbatch.errors import ExitCode, ManifestError, WanbatchError
 
 _PROBLEMS_SHOWN = 20
@@ -16,23 +14,13 @@ def main() -> None:
     from wanbatch.cli.commands import app
 
     try:
-        app(standalone_mode=False)
+        app()
     except WanbatchError as error:
         _explain(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("wanbatch: interrupted; run it again to go on", file=sys.stderr)  # noqa: T201 - the command line
-        sys.exit(ExitCode.INCOMPLETE)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us has gone; Python would complain about that at exit
         sys.exit(ExitCode.OK)
-    except click.exceptions.Exit as told:
-        sys.exit(told.exit_code)
-    except click.exceptions.Abort:
-        sys.exit(ExitCode.INCOMPLETE)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(ExitCode.USAGE)
 
 
 def _explain(error: WanbatchError) -> None:

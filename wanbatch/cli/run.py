@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from wanbatch.cli import display
+from wanbatch.errors import Interrupted
 from wanbatch.redact import ScrubFilter
 
 if TYPE_CHECKING:
@@ -34,16 +35,21 @@ def run_quietly(options: RunOptions, *, quiet: bool = False) -> Summary:
     from wanbatch.settings import prefect_server_configured, quiet_prefect
 
     _log_to_terminal(quiet=quiet)
-    asyncio.run(preflight(options))
-    quiet_prefect()
-    if not quiet and not prefect_server_configured():
-        display.err.print(
-            "starting a temporary Prefect server, about ten seconds (`prefect server start` saves them)"
-        )
-    from flows.edit_videos import edit_videos
+    try:
+        asyncio.run(preflight(options))
+        quiet_prefect()
+        if not quiet and not prefect_server_configured():
+            display.err.print(
+                "starting a temporary Prefect server (`prefect server start` once saves these seconds)"
+            )
+        from flows.edit_videos import edit_videos
 
-    with display.live_progress(quiet=quiet):
-        return asyncio.run(_flow(edit_videos, options))
+        with display.live_progress(quiet=quiet):
+            return asyncio.run(_flow(edit_videos, options))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise Interrupted(
+            "stopped at once; the journal has what was in flight: run it again to go on"
+        ) from None
 
 
 async def _flow(flow: Any, options: RunOptions) -> Summary:
