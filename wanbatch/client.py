@@ -9,11 +9,12 @@ import asyncio
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 
 from wanbatch import wire
-from wanbatch.errors import BadAnswer, NeverSent, Refused, SubmitInDoubt
+from wanbatch.errors import BadAnswer, NeverSent, ProbeError, Refused, SubmitInDoubt
 from wanbatch.models import MODEL
 from wanbatch.pace import Rate, ServiceClock
 
@@ -39,14 +40,15 @@ _NEVER_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
+    httpx.ProxyError,
     httpx.UnsupportedProtocol,
-    ssl.SSLError,
 )
+"""A bare `ssl.SSLError` is not among them: once connected, it is an answer that can't be deciphered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The task list; `complete` when as many tasks came as the service says there are."""
+    """The task list; `complete` when every page said the same total, and as many tasks came."""
 
     tasks: tuple[ListedTask, ...]
     complete: bool
@@ -98,18 +100,19 @@ class WanClient:
         return outcome
 
     async def query(self, task_id: str) -> TaskReport:
-        """Ask how one provider task is; raises `BadAnswer` or `Refused`."""
+        """Ask how one provider task is; raises `NeverSent`, `BadAnswer` or `Refused`."""
         await self.queries.wait()
-        return wire.task_report(await self._ask("GET", f"{wire.TASKS_PATH}/{task_id}"), task_id)
+        return wire.task_report(await self._ask("GET", _task_path(task_id)), task_id)
 
     async def tasks(self, *, status: TaskStatus | None = None) -> Listing:
         """List the account's provider tasks of this model over the last 24 hours.
 
         No window is asked for: the zone of its bounds is not documented, and a wrong guess would hide tasks.
-        Raises `BadAnswer` or `Refused`.
+        A total that changes on the way means that the pages moved, and a task may have slipped between two.
+        Raises `NeverSent`, `BadAnswer` or `Refused`.
         """
         found: dict[str, ListedTask] = {}
-        total: int | None = 0
+        totals: set[int | None] = set()
         for page in range(1, _PAGES_LIMIT + 1):
             await self._lists.wait()
             asked = {"page_no": page, "page_size": _PAGE_SIZE, "model_name": MODEL}
@@ -118,40 +121,49 @@ class WanClient:
             )
             told = wire.task_page(answer)
             found |= {task.task_id: task for task in told.tasks}
-            total = told.total
+            totals.add(told.total)
             if not told.tasks or page >= (told.total_pages or 1):
                 break
-        return Listing(tuple(found.values()), complete=total is not None and len(found) >= total)
+        complete = len(totals) == 1 and all(total is not None and len(found) >= total for total in totals)
+        return Listing(tuple(found.values()), complete=complete)
 
     async def cancel(self, task_id: str) -> None:
-        """Cancel a task that is still PENDING; raises `Refused` (UnsupportedOperation) when it is not."""
-        wire.cancelled(await self._ask("POST", f"{wire.TASKS_PATH}/{task_id}/cancel"))
+        """Cancel a task that is still PENDING; raises `Refused` (UnsupportedOperation) when it is not.
+
+        Raises `NeverSent` or `BadAnswer` when there is no answer.
+        """
+        wire.cancelled(await self._ask("POST", f"{_task_path(task_id)}/cancel"))
 
     async def upload(self, file: Path, name: str) -> str:
         """Put a local file into the service's temporary store (48 hours) and return its `oss://` URL.
 
         https://www.alibabacloud.com/help/en/model-studio/get-temporary-file-url
-        Raises `BadAnswer` or `Refused`; a repeated upload costs nothing.
+        Raises `ProbeError` when the file can't be read, else `NeverSent`, `BadAnswer` or `Refused`; a repeated
+        upload costs nothing.
         """
         asked = {"action": "getPolicy", "model": MODEL}
         policy = wire.upload_policy(await self._ask("GET", wire.UPLOADS_PATH, params=asked))
         key = f"{policy.directory}/{name}"
         try:
             with file.open("rb") as content:
-                answer = await self._http.post(
+                async with self._http.stream(
+                    "POST",
                     policy.host,
                     data={**policy.fields, "key": key},
                     files={"file": (name, content)},
                     timeout=httpx.Timeout(_UPLOAD_S, connect=_CONNECT_S),
-                )
-        except httpx.HTTPError as error:
+                ) as answer:
+                    status = answer.status_code
+        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:
             raise BadAnswer(f"{file.name}: the upload broke off ({_reason(error)})") from None
-        if answer.status_code != httpx.codes.OK:
-            raise BadAnswer(f"{file.name}: the temporary store answered HTTP {answer.status_code}")
+        except OSError as error:
+            raise ProbeError(f"{file}: {error.strerror or error}; give a readable file") from None
+        if status != httpx.codes.OK:
+            raise BadAnswer(f"{file.name}: the temporary store answered HTTP {status}")
         return f"oss://{key}"
 
     async def _ask(self, method: str, path: str, **request: Any) -> wire.Answer:
-        """Make a request that costs nothing; raises `BadAnswer` when there is no answer."""
+        """Make a request that costs nothing; raises `NeverSent` or `BadAnswer` when there is no answer."""
         exchange = await self._exchange(self._http, method, path, limit_s=_QUERY_S, **request)
         if isinstance(exchange, wire.Failure):
             raise (BadAnswer if exchange.sent else NeverSent)(f"{self.service.host}: {exchange.reason}")
@@ -169,38 +181,48 @@ class WanClient:
     ) -> wire.Answer | wire.Failure:
         """Send one request once, and say what came back, or that nothing did and whether it may have left."""
         try:
-            async with (
-                asyncio.timeout(limit_s),
-                http.stream(
-                    method,
-                    self.service.base_url + path,
-                    headers=self._authorization | (headers or {}),
-                    timeout=httpx.Timeout(limit_s, connect=_CONNECT_S, pool=_CONNECT_S),
-                    **request,
-                ) as response,
-            ):
-                return await self._read(response)
-        except TimeoutError:
-            return wire.Failure(f"no whole answer within {limit_s:.0f} s", sent=True)
-        except httpx.HTTPError as error:
-            return wire.Failure(_reason(error), sent=not isinstance(error, _NEVER_SENT))
-        except (ssl.SSLError, httpx.InvalidURL) as error:
+            outgoing = http.build_request(
+                method,
+                self.service.base_url + path,
+                headers=self._authorization | (headers or {}),
+                timeout=httpx.Timeout(limit_s, connect=_CONNECT_S, pool=_CONNECT_S),
+                **request,
+            )
+        except httpx.InvalidURL as error:
             return wire.Failure(_reason(error), sent=False)
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                response = await http.send(outgoing, stream=True)
+        except TimeoutError:
+            return wire.Failure(f"no answer within {limit_s:.0f} s", sent=True)
+        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:  # a `Location` may be invalid, too
+            return wire.Failure(_reason(error), sent=not isinstance(error, _NEVER_SENT))
+        try:
+            return await self._read(response, limit.when())
+        finally:
+            await response.aclose()
 
-    async def _read(self, response: httpx.Response) -> wire.Answer:
+    async def _read(self, response: httpx.Response, deadline: float | None) -> wire.Answer:
+        """Read an answer; what arrived before it broke off, or before the deadline, is kept."""
         headers = {name.lower(): value for name, value in response.headers.items()}
         if date := wire.parse_date(headers.get("date")):
             self.clock.observe(date)
         body, whole = b"", True
         try:
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > _BODY_LIMIT:
-                    whole = False
-                    break
-        except (httpx.TransportError, httpx.DecodingError):
+            async with asyncio.timeout_at(deadline):
+                async for piece in response.aiter_bytes():
+                    body += piece
+                    if len(body) > _BODY_LIMIT:
+                        whole = False
+                        break
+        except (httpx.TransportError, httpx.DecodingError, ssl.SSLError, TimeoutError):
             whole = False
         return wire.Answer(response.status_code, headers, body, whole=whole)
+
+
+def _task_path(task_id: str) -> str:
+    """Name a task in a path; an id is untrusted, and stays one segment."""
+    return f"{wire.TASKS_PATH}/{quote(task_id, safe='')}"
 
 
 def _pool(transport: httpx.AsyncBaseTransport | None, *, keepalive: int) -> httpx.AsyncClient:

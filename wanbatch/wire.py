@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from wanbatch.errors import BadAnswer, NeverSent, Refused, SubmitInDoubt
 from wanbatch.models import MODEL, AudioSetting, ListedTask, TaskReport, TaskStatus, Usage
@@ -198,6 +199,8 @@ def upload_policy(answer: Answer) -> UploadPolicy:
     needed = ("policy", "signature", "upload_dir", "upload_host", "oss_access_key_id")
     if missing := [name for name in needed if not texts.get(name)]:
         raise BadAnswer(f"the upload credential lacks {', '.join(missing)}")
+    if not _is_address(str(texts["upload_host"])):
+        raise BadAnswer("the upload credential has no usable address")
     return UploadPolicy(
         host=str(texts["upload_host"]),
         directory=str(texts["upload_dir"]),
@@ -250,6 +253,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 # ----------------------------------------------------------------------------------------------- the parts
 
 
+def _is_address(url: str) -> bool:
+    """Whether somebody could listen there; the port is in range when it can be read."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _success(answer: Answer) -> dict[str, Any]:
     content = _object(answer)
     if answer.status == _HTTP_OK and not content.get("code"):
@@ -290,7 +302,7 @@ def _refusal(answer: Answer, content: Mapping[str, Any]) -> Refused | None:
     return Refused(
         http_status=answer.status,
         code=code,
-        message=message[:_STRING_LIMIT],
+        message=_storable(message),
         request_id=_text(content.get("request_id")),
         retry_after_s=retry_after(answer.headers),
     )
@@ -324,8 +336,8 @@ def _usage(value: object) -> Usage | None:
         billed_s=billed,
         input_video_s=given,
         output_video_s=out,
-        video_count=_whole(value.get("video_count")),
-        sr=_whole(value.get("SR")),
+        video_count=_count(value.get("video_count")),
+        sr=_count(value.get("SR")),
     )
 
 
@@ -347,6 +359,12 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
 
 
+def _count(value: object) -> int | None:
+    """Read an integer that fits the 32 bits of its columns."""
+    number = _whole(value)
+    return number if number is not None and 0 <= number < 2**31 else None
+
+
 def _epoch_ms(value: object) -> datetime | None:
     number = _whole(value)
     if number is None:
@@ -362,4 +380,14 @@ def _status(value: object) -> TaskStatus | None:
 
 
 def _text(value: object) -> str | None:
-    return value[:_STRING_LIMIT] if isinstance(value, str) and value else None
+    return _storable(value) if isinstance(value, str) and value else None
+
+
+def _storable(text: str) -> str:
+    """Shorten a text, and replace what JSON can say and neither UTF-8 nor PostgreSQL can keep."""
+    return (
+        text[:_STRING_LIMIT]
+        .replace("\0", "\ufffd")
+        .encode("utf-16", "surrogatepass")
+        .decode("utf-16", "replace")
+    )
