@@ -14,15 +14,16 @@ def write_settled(journal: Journal, ledger: Ledger, run_id: str) -> None:
     """Write what this run, and runs that have ended, settled and did not write.
 
     The journal first gives the rows the name of their file, for good; a crash after that leads to the same file
-    again. Raises `LedgerError` or `JournalError`; nothing is lost then, and the next call goes on.
+    again. It is marked as written only when the totals have it too. Raises `LedgerError` or `JournalError`;
+    nothing is lost then, and the next call goes on.
     """
     for owner in journal.unbatched_runs(run_id):
         while journal.take_batch(owner, f"{owner}-{uuid.uuid4().hex[:8]}"):
             pass
-    owners = {run_id}
-    for batch in journal.unwritten(run_id):
+    batches = journal.unwritten(run_id)
+    for batch in batches:
         ledger.write_batch(batch)
-        journal.written(batch)
-        owners.add(batch.run_id)
-    for owner in owners:
+    for owner in {run_id, *(batch.run_id for batch in batches)}:
         ledger.write_totals(owner, journal.settled_rows(owner))
+    for batch in batches:
+        journal.written(batch)

@@ -133,9 +133,10 @@ class Ledger:
         for row in batch.rows:
             days[_time(row["settled_at"]).date()].append(row)
         for day, rows in sorted(days.items()):
-            self._write(
-                _table(rows, ATTEMPTS), self.attempts / f"date={day:%Y-%m-%d}" / f"{batch.name}.parquet"
-            )
+            path = self.attempts / f"date={day:%Y-%m-%d}" / f"{batch.name}.parquet"
+            with _clear_errors(path):
+                table = _table(rows, ATTEMPTS)
+            self._write(table, path)
 
     def write_totals(self, run_id: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
         """Add up what a run settled, and write it in place of an earlier sum of the same run."""
@@ -175,7 +176,8 @@ class Ledger:
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_folder(path.parent)
+            for folder in (path.parent, path.parent.parent):  # the folder itself may be new
+                _sync_folder(folder)
 
 
 def add_up(run_id: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -241,7 +243,7 @@ def _clear_errors(where: Path) -> Iterator[None]:
     """Turn what a disk or a damaged file does into one clear line."""
     try:
         yield
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise LedgerError(
             f"{where}: not readable as Parquet ({_first_line(error)}); move that file away"
         ) from None

@@ -78,7 +78,7 @@ class Rate:
     """At most `per_second` passes in any second, as the far end counts them.
 
     Passes are spaced evenly and a little wider than the limit asks, since the network squeezes them together.
-    A refusal by the far end (`back_off`) holds everybody.
+    A refusal by the far end (`back_off`) holds everybody, and lets nobody through in a bunch afterwards.
     """
 
     SLACK = 1.1
@@ -87,15 +87,14 @@ class Rate:
         self._interval = self.SLACK / per_second
         self._clock = clock
         self._next = 0.0
+        self._turn = asyncio.Lock()
 
     async def wait(self) -> None:
-        """Wait for a turn."""
-        now = self._clock.monotonic()
-        turn = max(now, self._next)
-        self._next = turn + self._interval
-        while turn > now:  # a back-off that came meanwhile moves everybody's turn
-            await self._clock.sleep(turn - now)
-            now = self._clock.monotonic()
+        """Wait for a turn; first come, first served."""
+        async with self._turn:
+            while (ahead := self._next - self._clock.monotonic()) > 0:  # a back-off may come meanwhile
+                await self._clock.sleep(ahead)
+            self._next = self._clock.monotonic() + self._interval
 
     def back_off(self, seconds: float) -> None:
         """Let nobody pass for a while."""

@@ -13,7 +13,7 @@ Signatures of URLs and keys of accounts are never written here.
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from wanbatch import lease
 from wanbatch.errors import BudgetReached, ClaimLost, JournalError
@@ -438,16 +438,22 @@ class Journal:
         with self._write() as db:
             now = self._now(db)
             values = {name: now if value is _NOW else value for name, value in values.items()}
-            moved = db.execute(
-                schema.attempts.update()
-                .where(
-                    schema.attempts.c.key == attempt.key,
-                    schema.attempts.c.number == attempt.number,
-                    schema.attempts.c.run_id == attempt.run_id,
-                    schema.attempts.c.state.in_(allowed),
+            try:
+                moved = db.execute(
+                    schema.attempts.update()
+                    .where(
+                        schema.attempts.c.key == attempt.key,
+                        schema.attempts.c.number == attempt.number,
+                        schema.attempts.c.run_id == attempt.run_id,
+                        schema.attempts.c.state.in_(allowed),
+                    )
+                    .values(state=state, **values)
                 )
-                .values(state=state, **values)
-            )
+            except IntegrityError:  # the one unique column that changes
+                task_id = values.get("task_id")
+                raise ClaimLost(
+                    f"{attempt.item.name}: provider task {task_id} is another attempt's"
+                ) from None
             if moved.rowcount != 1:
                 raise ClaimLost(f"{attempt.item.name}: another run, or a person, has taken it up")
             if note:
@@ -511,7 +517,7 @@ class Journal:
 
     def keep_probe(self, identity: str, probed: str) -> None:
         """Keep what was found when a medium was looked at."""
-        with self._write() as db:
+        with suppress(IntegrityError), self._write() as db:  # another run was faster and found the same
             db.execute(schema.media.delete().where(schema.media.c.identity == identity))
             db.execute(schema.media.insert().values(identity=identity, probed=probed, at=self._now(db)))
 
@@ -544,6 +550,7 @@ class Journal:
                 )
                 .order_by(schema.attempts.c.settled_at, schema.attempts.c.key, schema.attempts.c.number)
                 .limit(at_most)
+                .with_for_update()  # two runs may clear up after the same dead one
             )
             chosen = [tuple(row) for row in db.execute(waiting)]
             if not chosen:
@@ -630,15 +637,13 @@ class Journal:
     def _clear_errors(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
-            words = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
-            if "malformed" in words:
-                raise self._damaged(words) from None
-            raise JournalError(f"{self._where}: {words}; {schema.mend(words)}") from None
         except IntegrityError:
             raise
-        except DatabaseError as error:
-            raise self._damaged(str(error.orig).strip().splitlines()[0]) from None
+        except DBAPIError as error:
+            words = (str(error.orig).strip() or "no answer").splitlines()[0]
+            if "malformed" in words or "not a database" in words:
+                raise self._damaged(words) from None
+            raise JournalError(f"{self._where}: {words}; {schema.mend(words)}") from None
 
     def _now(self, db: sa.Connection) -> datetime:
         """Tell the time that leases run by: of the database where machines share one, else of this machine."""
