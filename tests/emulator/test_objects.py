@@ -208,6 +208,8 @@ async def test_an_upload_can_be_submitted_with_the_resolve_header() -> None:
     assert (await client.submit(content, **{"X-DashScope-OssResourceResolve": "enable"})).status_code == 200
     client.advance(48 * 3600)
     assert client.world.uploads.find(key, client.world.clock()) is None
+    gone = await client.submit(content, **{"X-DashScope-OssResourceResolve": "enable"})
+    assert (gone.status_code, gone.json()["message"]) == (400, "oss download error.")
 
 
 @pytest.mark.parametrize(

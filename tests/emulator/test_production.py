@@ -97,7 +97,6 @@ async def test_an_edit_is_really_rendered(emulator: Emulator, tmp_path: Path) ->
             "InvalidParameter",
             "Failed to download http://127.0.0.1:9/clip.mp4",
         ),
-        (["oss://nothing/clip.mp4"], "InvalidParameter", "oss download error."),
         (["good.mp4", "alpha.png"], "InvalidFile.Format", "alpha"),
         (["good.mp4", "tiny.jpg"], "InvalidFile.Resolution", "image resolution"),
         (["good.mp4", "moving.gif"], "InvalidFile.Format", "format"),

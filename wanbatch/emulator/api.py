@@ -104,11 +104,20 @@ class Api:
         read_model(parsed, self._world.config.model)
         resolves = request.headers.get("x-dashscope-ossresourceresolve", "").lower() == "enable"
         try:
-            return read_edit(parsed, resolves_oss=resolves), None
+            return self._resolved(read_edit(parsed, resolves_oss=resolves)), None
         except Refusal as refused:
             if not self._world.config.late_validation:
                 raise
             return read_leniently(parsed), Failure(refused.code, refused.message)
+
+
+    def _resolved(self, edit: Edit) -> Edit:
+        """Refuse an upload that is not there, or not any more."""
+        now = self._world.state.now()
+        for url in (edit.video, *edit.references):
+            if url.startswith("oss://") and self._world.uploads.find(url.removeprefix("oss://"), now) is None:
+                raise refusal("InvalidParameter", "oss download error.")
+        return edit
 
 
 def api_routes(world: World) -> list[Route]:
