@@ -21,7 +21,7 @@ class Progress:
     budget: Decimal | None = None
     rows: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    """submitted, at_service, downloading, succeeded, failed …, parked, left_open, elsewhere, duplicates, …_before."""
+    """submitted, tried_again, succeeded, failed …, parked, left_open, elsewhere, duplicates, done_before …"""
     committed: Decimal | None = None
     """Spent and reserved."""
     spent: Decimal | None = None

@@ -104,6 +104,7 @@ async def _again(session: Session, work: Work, ending: Ending) -> None:
         return
     settled = await session.durably(session.journal.get, work.attempt.key, work.attempt.number)
     if may_try_again(settled):
+        session.progress.count(**{str(ending.outcome): -1, "tried_again": 1})  # the row has not ended yet
         session.again.put_nowait(
             Work(work.item, work.place, settled.number + 1, wait_s=delay(settled.number, base_s=5.0))
         )
