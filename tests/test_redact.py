@@ -54,6 +54,7 @@ def test_no_signature_survives(before: str, secret: str, after: str, url: str) -
     AROUND,
     st.sampled_from(["sk-{}", "sk-ws-{}", "Bearer {}", "bearer  {}", "Bearer%20sk-{}"]),
 )
+@example("\x1b[", "abcdefghijklmnop", "", "sk-{}")
 def test_no_key_survives(before: str, secret: str, after: str, form: str) -> None:
     """An API key is gone, by itself and as a header."""
     key = form.format(secret + "7")

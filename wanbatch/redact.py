@@ -53,7 +53,9 @@ def scrub(text: str) -> str:
     if len(text) > _READ:
         text = text[:_READ] + "…"
     if not text.isprintable():
-        text = _printable(_ANSI.sub("", text))
+        text = text.encode(errors="ignore").decode()  # halves of surrogate pairs can't be quoted in a URL
+        # Searched before as well: an escape may swallow the first letter of a key that follows it.
+        text = _printable(_ANSI.sub("", _without_secrets(text)))
     if _SUSPECT.search(text):
         text = _without_secrets(text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
