@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
     from wanbatch.models import EditRequest
 
+TEMPORARY_STORE = "oss://dashscope-instant/"
+"""Where uploads to the service lie for 48 hours; only the service reads there.
+
+https://www.alibabacloud.com/help/en/model-studio/get-temporary-file-url
+"""
+
 _SIGNATURE_PARAMETERS = frozenset(
     {
         *("expires", "ossaccesskeyid", "signature", "security-token"),  # OSS V1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 from wanbatch.catalogue import Verdict, rule
 from wanbatch.clerk import write_settled
 from wanbatch.errors import BudgetReached, ExitCode, LeftOpen, ManifestError, ProbeError
-from wanbatch.identity import media_identity
+from wanbatch.identity import TEMPORARY_STORE, media_identity, without_signature
 from wanbatch.journal import Cap, Outcome, State
 from wanbatch.manifest import read_manifest
 from wanbatch.pace import Gate
@@ -350,20 +350,26 @@ class Session:
     # ------------------------------------------------------------------------------------------ the inputs
 
     async def input_seconds(self, item: Item) -> Decimal | None:
-        """Look at an item's inputs, once each, and say how long its video is; raises `ProbeError`."""
+        """Look at an item's inputs, once each, and say how long its video is; raises `ProbeError`.
+
+        None for a video in the service's temporary store, which nobody else can read.
+        """
         video, *references = item.request.media
         probed = await self._probed(video, "video", "video")
         for number, image in enumerate(references, 1):
             await self._probed(image, "image", f"reference_image_{number}")
-        return probed.duration
+        return probed.duration if probed else None
 
-    async def _probed(self, medium: str, kind: Literal["video", "image"], column: str) -> Probed:
+    async def _probed(self, medium: str, kind: Literal["video", "image"], column: str) -> Probed | None:
+        if medium.startswith(TEMPORARY_STORE):
+            return None
         identity = await asyncio.to_thread(media_identity, medium)
         if kept := await self.durably(self.journal.probe_of, identity):
             return Probed.from_json(kept)
         probed = await self.prober.probe(medium, kind)
         if found := problems(probed, column):
-            raise ProbeError("; ".join(str(problem) for problem in found))
+            words = "; ".join(f"{problem.value}: {problem.rule}" for problem in found)
+            raise ProbeError(f"{column} {without_signature(medium)}: {words}")
         await self.durably(self.journal.keep_probe, identity, probed.to_json())
         return probed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import contextmanager
 from decimal import Decimal
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
     from wanbatch.summary import Summary
 
-out = Console(highlight=False, soft_wrap=True)
+_WIDE = None if sys.stdout.isatty() else 120
+"""A pipe or a file has no width: tables get enough of one."""
+
+out = Console(highlight=False, soft_wrap=True, width=_WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _PLAIN_EVERY_S = 10.0
@@ -107,23 +111,30 @@ def progress_line(progress: Progress) -> str:
 def print_rows(rows: Sequence[Mapping[str, Any]], *, title: str | None = None) -> None:
     """Show what became of each item, from its ledger row."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in ("item", "outcome", "size", "billed s", "cost"):
-        table.add_column(name, justify="right" if name in {"billed s", "cost"} else "left", no_wrap=True)
-    table.add_column("video, or why not", overflow="ellipsis", no_wrap=True, ratio=1)
-    for row in rows[:_ROWS_SHOWN]:
-        told = row["output"] or ": ".join(filter(None, (row["code"], row["message"])))
-        cost = None if row["cost"] is None else Decimal(row["cost"])
-        table.add_row(
-            cell(row["id"] or row["key"][:12]),
-            Text(row["status"], style=_STYLES.get(row["status"], "")),
-            row["resolution"],
-            seconds(row["billed_s"]),
-            money(cost, row["currency"]),
-            cell(told),
-        )
+    shown = [_cells(row) for row in rows[:_ROWS_SHOWN]]
+    for number, name in enumerate(("item", "outcome", "size", "billed s", "cost")):
+        widest = max(len(name), *(cells[number].cell_len for cells in shown)) if shown else len(name)
+        right = name in {"billed s", "cost"}
+        table.add_column(name, justify="right" if right else "left", no_wrap=True, min_width=min(widest, 40))
+    table.add_column("video, or why not", overflow="ellipsis", no_wrap=True)
+    for cells in shown:
+        table.add_row(*cells)
     out.print(table)
     if len(rows) > _ROWS_SHOWN:
         out.print(f"… and {len(rows) - _ROWS_SHOWN:,} more")
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[Text, ...]:
+    told = row["output"] or ": ".join(filter(None, (row["code"], row["message"])))
+    cost = None if row["cost"] is None else Decimal(row["cost"])
+    return (
+        cell(row["id"] or row["key"][:12]),
+        Text(row["status"], style=_STYLES.get(row["status"], "")),
+        Text(row["resolution"]),
+        Text(seconds(row["billed_s"])),
+        Text(money(cost, row["currency"])),
+        cell(told),
+    )
 
 
 def print_totals(rows: Sequence[Mapping[str, Any]]) -> None:
