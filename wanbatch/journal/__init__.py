@@ -408,9 +408,11 @@ class Journal:
         outcome: Outcome,
         *,
         row: Mapping[str, Any],
-        who: str = "wanbatch",
         cost: Decimal | None,
-        **more: Any,
+        settled_at: datetime,
+        who: str = "wanbatch",
+        code: str | None = None,
+        message: str | None = None,
     ) -> Attempt:
         """Close an attempt, with the row that the ledger will have of it."""
         return self._move(
@@ -422,7 +424,9 @@ class Journal:
             outcome=outcome,
             cost=cost,
             ledger_row=json.dumps(row, default=_plain),
-            **more,
+            code=code,
+            message=message,
+            settled_at=settled_at,
         )
 
     def _move(
