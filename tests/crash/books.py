@@ -56,14 +56,39 @@ class Books:
         return {task_id: row for task_id, row in self.bill.items() if task_id not in self.strangers}
 
     @property
-    def adopted(self) -> int:
-        """How many lost answers were found again."""
-        return sum(attempt.adopted for attempt in self.attempts)
+    def paid_twice(self) -> Counter[Edit]:
+        """Edits that were charged more often than the manifest asks for them."""
+        wanted = Counter(_of_request(item.request) for item in self.items)
+        return Counter(_of_task(self.tasks[task_id]) for task_id in self.ours_billed) - wanted
 
     @property
-    def not_created(self) -> int:
-        """How many lost answers were proved to have made nothing."""
-        return sum(attempt.outcome is Outcome.NOT_CREATED for attempt in self.attempts)
+    def lost(self) -> Counter[Edit]:
+        """Edits that were charged, and neither have a ledger row nor are parked."""
+        parked = Counter(_of_request(attempt.item.request) for attempt in self.parked)
+        return Counter(_of_task(self.tasks[task_id]) for task_id in self._unentered) - parked
+
+    @property
+    def difference(self) -> Decimal:
+        """What the ledger has more, or less, than the bill; charges of parked attempts are left aside."""
+        aside = sum((Decimal(row["cost"]) for row in self._unentered.values()), Decimal(0))
+        return spent(self.rows) - (billed(self) - aside)
+
+    @property
+    def _unentered(self) -> dict[str, dict[str, Any]]:
+        held = {row["task_id"] for row in self.rows}
+        return {task_id: row for task_id, row in self.ours_billed.items() if task_id not in held}
+
+    def figures(self) -> dict[str, str]:
+        """Give what `make crash` adds up."""
+        return {
+            "in doubt": str(sum(attempt.doubted_at is not None for attempt in self.attempts)),
+            "adopted": str(sum(attempt.adopted for attempt in self.attempts)),
+            "parked": str(len(self.parked)),
+            "billed": str(billed(self)),
+            "duplicates": str(self.paid_twice.total()),
+            "lost": str(self.lost.total()),
+            "difference": str(abs(self.difference)),
+        }
 
 
 def read_books(account: Account, manifest: Path, folder: Path) -> Books:
@@ -106,9 +131,7 @@ def check(books: Books, *, cap: Decimal | None = None, untouched: bool = False) 
 
 def _nothing_is_paid_twice(books: Books) -> None:
     """No edit was charged more often than the manifest asks for it, and no task was adopted that is not ours."""
-    wanted = Counter(_of_request(item.request) for item in books.items)
-    paid = Counter(_of_task(books.tasks[task_id]) for task_id in books.ours_billed)
-    assert not paid - wanted, f"paid twice: {paid - wanted}"
+    assert not books.paid_twice
     ours = {attempt.task_id for attempt in books.attempts if attempt.task_id}
     assert not ours & books.strangers, "adopted a stranger's task"
     assert ours <= books.tasks.keys()
@@ -123,9 +146,7 @@ def _nothing_paid_is_lost(books: Books) -> None:
     """Every charge for a task of ours has its one ledger row, or belongs to an attempt that is parked."""
     held = Counter(row["task_id"] for row in books.rows if row["task_id"])
     assert not [task_id for task_id, count in held.items() if count > 1], "a task has two ledger rows"
-    missing = Counter(_of_task(books.tasks[task_id]) for task_id in books.ours_billed if task_id not in held)
-    parked = Counter(_of_request(attempt.item.request) for attempt in books.parked)
-    assert not missing - parked, f"paid and not in the ledger: {missing - parked}"
+    assert not books.lost
 
 
 def _the_ledger_is_the_bill(books: Books) -> None:
@@ -140,17 +161,9 @@ def _the_ledger_is_the_bill(books: Books) -> None:
         else:
             assert charge is None, f"{row['id']} is {row['status']} and was charged"
             assert row["cost"] == 0
-    assert spent(books.rows) == billed(books) - _billed_while_parked(books)
+    assert books.difference == 0
     settled = {(attempt.key, attempt.number) for attempt in books.attempts if not attempt.open}
     assert sorted((row["key"], row["attempt"]) for row in books.rows) == sorted(settled)
-
-
-def _billed_while_parked(books: Books) -> Decimal:
-    held = {row["task_id"] for row in books.rows}
-    return sum(
-        (Decimal(row["cost"]) for task_id, row in books.ours_billed.items() if task_id not in held),
-        Decimal(0),
-    )
 
 
 def _the_totals_are_the_ledger(books: Books) -> None:

@@ -6,6 +6,7 @@ negative for a signal. A forked child is killed like any other process, and star
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).parents[2]
 _POLL_S = 0.005
+_LATE = ("anyio._backends._asyncio", "httpcore", "pandas", "sqlalchemy.dialects.sqlite")
+"""What a run imports only when it comes to it."""
 
 
 class Nursery:
@@ -69,6 +72,8 @@ def nursery() -> Iterator[Nursery]:
 def _serve() -> None:
     from tests.crash.worker import main  # noqa: PLC0415 - only the nursery's own process needs it
 
+    for late in _LATE:
+        importlib.import_module(late)
     for line in sys.stdin:
         what, argument, *rest = line.split()
         if what == "run":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,7 +23,7 @@ _FIRST = int(os.environ.get("CRASH_FIRST", "0"))
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(_FIRST, _FIRST + _SEEDS))
 def test_killed_at_random(
-    seed: int, workers: Nursery, tmp_path: Path, record_property: pytest.RecordProperty
+    seed: int, workers: Nursery, tmp_path: Path, record_property: Callable[[str, str], None]
 ) -> None:
     """However often it is killed, nothing is paid twice, nothing paid is lost, and the books agree with the bill."""
     told = story.draw(seed)
@@ -47,16 +48,9 @@ def test_killed_at_random(
             run.kill(after_s=lives_s, gently=gently)
         end = scene.to_the_end()
         found = books.read_books(scene.account, manifest, tmp_path)
+        for name, figure in {"starts": str(scene.starts), **found.figures()}.items():
+            record_property(name, figure)
         cap = Decimal(told.budget.partition("/")[0]) if told.budget else None
         books.check(found, cap=cap, untouched=bool(end["reason"]))
         assert (end["exit_code"] == ExitCode.PARKED) == bool(found.parked)
         assert sorted(end["parked"]) == sorted(attempt.item.name for attempt in found.parked)
-    for name, value in {
-        "starts": scene.starts,
-        "attempts": len(found.attempts),
-        "adopted": found.adopted,
-        "not_created": found.not_created,
-        "parked": len(found.parked),
-        "billed": str(books.billed(found)),
-    }.items():
-        record_property(name, value)
