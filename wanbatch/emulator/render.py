@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import av.container
@@ -19,15 +20,20 @@ import av.filter
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.codec.context import Flags
-from av.filter.context import FilterContext
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from wanbatch.emulator.looks import Chain, look
 
+if TYPE_CHECKING:
+    from av.filter.context import FilterContext
+
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf"
 _SAFE = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+_IMAGES = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
+_IMAGE_NAMES = {"MPO": "jpeg"}
+"""Phones put several JPEGs into one file."""
 _CODE = "InvalidParameter"
 _BAD_VIDEO = "Invalid video file."
 _BAD_IMAGE = "read image error."
@@ -53,6 +59,9 @@ _TURNS = {90: ("cclock",), 180: ("clock", "clock"), 270: ("clock",)}
 _MP4 = {"movflags": "+faststart", "fflags": "+bitexact"}
 _X264 = {"preset": "ultrafast", "crf": "26", "bf": "0", "maxrate": "10M", "bufsize": "10M"}
 _AUDIO_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+
+# Its bound lies above ours, which is checked before pixels are decoded.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class MediaError(Exception):
@@ -127,7 +136,7 @@ def inspect_image(path: Path) -> ImageInfo:
     """Read an image's header, never its pixels; MediaError when it is no image Pillow knows."""
     with _opened_image(path) as image:
         return ImageInfo(
-            format=(image.format or "").lower(),
+            format=_IMAGE_NAMES.get(image.format or "", (image.format or "").lower()),
             width=image.width,
             height=image.height,
             has_alpha=image.has_transparency_data,
@@ -159,7 +168,14 @@ def render(job: RenderJob) -> VideoInfo:
         cut = _Cut(
             Fraction(source.start_time or 0, av.time_base), Fraction(job.duration) if job.duration else None
         )
-        picture = _Picture(source.streams.video[0], target, cut, size, look(job.prompt, job.seed), sticker)
+        picture = _Picture(
+            source.streams.video[0],
+            target,
+            cut,
+            size=size,
+            chain=look(job.prompt, job.seed),
+            sticker=sticker,
+        )
         tracks: dict[int, _Picture | _Sound] = {picture.stream.index: picture}
         if source.streams.audio:
             sound = _Sound(source.streams.audio[0], target, cut)
@@ -206,11 +222,8 @@ def _readable(path: Path) -> Iterator[av.container.InputContainer]:
 @contextlib.contextmanager
 def _opened_image(path: Path) -> Iterator[Image.Image]:
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns up to twice its own bound; ours is checked where pixels are decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                yield image
+        with Image.open(path, formats=_IMAGES) as image:
+            yield image
     except (UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError, OSError) as error:
         raise MediaError(_CODE, _BAD_IMAGE) from error
 
@@ -259,6 +272,7 @@ class _Picture:
         stream: VideoStream,
         target: av.container.OutputContainer,
         cut: _Cut,
+        *,
         size: tuple[int, int],
         chain: Chain,
         sticker: Image.Image | None,
