@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unprivileged import read_only_folder, unprivileged
+from tests.disk import disk_full_at, read_only_folder, unprivileged
 from wanbatch.books import ledger_row
 from wanbatch.errors import BudgetReached, ClaimLost, JournalError
 from wanbatch.journal import Attempt, Cap, Journal, Outcome, State, schema
@@ -640,14 +639,3 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     assert [attempt.key for attempt in journal.open_attempts()] == ["before", "after"]
     journal.check()
     journal.close()
-
-
-@contextmanager
-def disk_full_at(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -10,6 +10,7 @@ again after a crash changes nothing. Money and seconds are decimal128(18, 6): su
 from __future__ import annotations
 
 import os
+import uuid
 from collections import defaultdict
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -123,7 +124,7 @@ class Ledger:
         with _clear_errors(self.folder):
             for folder in (self.attempts, self.totals):
                 folder.mkdir(parents=True, exist_ok=True)
-                probe = folder / f".{os.getpid()}.writable"
+                probe = folder / f".{uuid.uuid4().hex}.writable"
                 probe.touch()
                 probe.unlink()
 
@@ -134,8 +135,12 @@ class Ledger:
             days[_time(row["settled_at"]).date()].append(row)
         for day, rows in sorted(days.items()):
             path = self.attempts / f"date={day:%Y-%m-%d}" / f"{batch.name}.parquet"
-            with _clear_errors(path):
+            try:
                 table = _table(rows, ATTEMPTS)
+            except pa.ArrowException as error:
+                raise LedgerError(
+                    f"{path}: a row does not fit its columns ({_first_line(error)}); the journal has it all"
+                ) from None
             self._write(table, path)
 
     def write_totals(self, run_id: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -165,7 +170,7 @@ class Ledger:
 
     def _write(self, table: pa.Table, path: Path) -> None:
         """Write a file so that a reader sees all of it or none, and a power cut does not undo it."""
-        temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+        temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # containers share folders and process ids
         with _clear_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:

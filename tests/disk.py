@@ -1,9 +1,10 @@
-"""What happens to somebody who may not write, also when the tests are run by root."""
+"""Disks that are full and folders that can't be written, also when the tests are run by root."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -49,3 +50,14 @@ def _without_powers(act: Callable[[], object], there: Connection) -> None:
         there.send(f"{type(error).__name__}: {error}")
     else:
         there.send("no error")
+
+
+@contextmanager
+def disk_full_at(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
