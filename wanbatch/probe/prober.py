@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 import httpx
 
 from wanbatch.errors import ProbeError
-from wanbatch.identity import is_url, without_signature
+from wanbatch.identity import TEMPORARY_STORE, is_url, without_signature
 from wanbatch.pace import Rate, SystemClock
 from wanbatch.probe.blocks import BLOCK, BlockFile
 from wanbatch.probe.buckets import SCHEMES, BucketObject
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from wanbatch.probe.facts import Probed
     from wanbatch.probe.ranges import Resolve
 
-_TEMPORARY = "oss://dashscope-instant/"
 _READERS = {"video": read_video, "image": read_image}
 
 
@@ -89,7 +88,7 @@ class Prober:
         elif scheme in {"http", "https"}:
             bridge = _Bridge(self._ranged(url), loop)
             work, stop = partial(_look_at_source, bridge, kind, self._max_bytes), bridge.stop
-        elif url.startswith(_TEMPORARY):
+        elif url.startswith(TEMPORARY_STORE):
             raise ProbeError(
                 f"{without_signature(url)}: only the service can read its temporary store; use --no-probe"
             )
