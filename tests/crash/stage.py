@@ -41,7 +41,6 @@ class Stage:
     """When the emulator's clock showed its start."""
     skew_s: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
-    jobs: int = 0
     starts: int = 0
 
     def start(self, **more: Any) -> Run:
