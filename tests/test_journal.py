@@ -619,6 +619,7 @@ def test_a_read_only_journal_is_refused() -> None:
     assert "--journal" in words
 
 
+@pytest.mark.xdist_group("postgres")
 def test_a_database_that_is_not_there_is_refused(postgres: str) -> None:
     """A server that does not answer, or has no such database, is an error without its password."""
     words = cannot_open("postgresql://user:hunter2@127.0.0.1:1/db")

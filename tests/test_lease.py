@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from wanbatch import lease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TELLS_AND_WAITS = "import sys; from wanbatch import lease; print(lease.me(), flush=True); sys.stdin.read()"
 
@@ -55,7 +58,7 @@ def test_without_a_start_time_the_number_decides() -> None:
     assert lease.gone(another(started=None, pid=child.pid))
 
 
-UNSEEN = {
+UNSEEN: dict[str, Callable[[], str]] = {
     "elsewhere": lambda: another(place="elsewhere"),
     "elsewhere, at another time": lambda: another(place="elsewhere", started="1"),
     "nothing": lambda: "",
