@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
+
+from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
 if TYPE_CHECKING:
     from wanbatch.summary import Summary
+
+
+_log = logging.getLogger("wanbatch.flows")
+
+
+async def show(summary: Summary) -> None:
+    """Put the summary, the cost table and the parked attempts beside the run in the UI.
+
+    The ledger has it all already: a server that has gone away is worth a warning, not a failed run.
+    """
+    try:
+        await acreate_markdown_artifact(
+            summary_text(summary), key="summary", description=f"Run {summary.run_id}"
+        )
+        await acreate_table_artifact(cost_rows(summary), key="cost", description="By resolution and outcome")
+        if summary.parked:
+            await acreate_table_artifact(
+                parked_rows(summary), key="parked", description="For a person to resolve"
+            )
+    except Exception as error:  # noqa: BLE001 - whatever a view does, the books are closed
+        _log.warning("Prefect could not be shown the summary (%s)", type(error).__name__)
 
 
 def summary_text(summary: Summary) -> str:

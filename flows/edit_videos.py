@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
-from flows.artifacts import cost_rows, parked_rows, summary_text
+from flows.artifacts import show
 from tasks.download import download_result
 from tasks.poll import await_edit
 from tasks.record import record_outcome
@@ -26,10 +25,5 @@ async def edit_videos(options: RunOptions) -> Summary:
         steps = walk.Steps(submit_edit, await_edit, download_result, record_outcome)
         await walk.edit_videos(session, steps)
         summary = await summarise(session)
-    await acreate_markdown_artifact(summary_text(summary), key="summary", description=f"Run {summary.run_id}")
-    await acreate_table_artifact(cost_rows(summary), key="cost", description="By resolution and outcome")
-    if summary.parked:
-        await acreate_table_artifact(
-            parked_rows(summary), key="parked", description="For a person to resolve"
-        )
+    await show(summary)
     return summary

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from wanbatch.errors import BadAnswer, NeverSent, NotCreated, Parked, Refused, WanbatchError
-from wanbatch.journal import State
+from wanbatch.errors import BadAnswer, ClaimLost, NeverSent, NotCreated, Parked, Refused, WanbatchError
 from wanbatch.matching import Candidate, Doubt, match
 from wanbatch.watch import TASK_LIFE, list_denied
 
@@ -107,13 +107,21 @@ class Reconciler:
             self._more.clear()
             if not self._waiting:
                 await self._more.wait()
-            await self._look()
+            try:
+                await self._look()
+            except (
+                WanbatchError
+            ) as error:  # the journal itself: nobody may wait for an answer that can't come
+                self.abandon(error)
             await self._clock.sleep(self._interval_s)
 
     async def _look(self) -> None:
+        waiting = list(self._waiting.values())
         try:
             listing = await self._client.tasks()
-            known, candidates = await self._candidates(listing)
+            on_the_way, unanswered = await self._durably(self._journal.unanswered, self._client.service.name)
+            self._give_up_lost_claims(waiting, unanswered)
+            candidates = await self._candidates(listing, unanswered)
         except Refused as error:
             if list_denied(error):
                 await self._park_all(f"the task list can't be had ({error})")
@@ -123,8 +131,18 @@ class Reconciler:
             await self._failing(str(error))
         else:
             self._failing_since = None
-            if known:
-                await self._decide(listing, candidates)
+            if not on_the_way:  # it could own any task of the list
+                await self._decide(listing, unanswered, candidates)
+
+    def _give_up_lost_claims(self, asked: list[_Waiting], unanswered: list[Attempt]) -> None:
+        """End the waits for attempts that another run, or a person, has taken up."""
+        ours = {(attempt.key, attempt.number, attempt.run_id) for attempt in unanswered}
+        for waiting in asked:
+            attempt = waiting.attempt
+            if (attempt.key, attempt.number, attempt.run_id) not in ours:
+                self._end(
+                    waiting, ClaimLost(f"{attempt.item.name}: another run, or a person, has taken it up")
+                )
 
     async def _failing(self, words: str) -> None:
         _log.warning("reconciling: %s", words)
@@ -133,23 +151,19 @@ class Reconciler:
         if now - self._failing_since > _PATIENCE_S:
             await self._park_all(f"the task list failed for {_PATIENCE_S / 60:.0f} minutes ({words})")
 
-    async def _candidates(self, listing: Listing) -> tuple[bool, list[Candidate]]:
-        """Fetch the tasks that may belong to a doubt; False when a submit on its way could own one of them."""
+    async def _candidates(self, listing: Listing, unanswered: list[Attempt]) -> list[Candidate]:
+        """Fetch the tasks that may belong to a doubt."""
         strangers = {task.task_id: task for task in listing.tasks}
-        on_the_way = await self._durably(
-            self._journal.open_attempts, State.SENT, service=self._client.service.name
-        )
         known = await self._durably(self._journal.known_tasks, list(strangers))
         keys = {task.api_key_id for task in listing.tasks if task.task_id in known and task.api_key_id}
-        doubts = self._doubts()
-        candidates = [
+        doubts = self._doubts(unanswered)
+        return [
             Candidate(task=task, report=await self._report(task))
             for task_id, task in strangers.items()
             if task_id not in known
             and (not keys or task.api_key_id is None or task.api_key_id in keys)
             and any(_in_window(doubt, task) for doubt in doubts)
         ]
-        return not on_the_way, candidates
 
     async def _report(self, task: ListedTask) -> TaskReport:
         if task.task_id not in self._ended:
@@ -159,20 +173,22 @@ class Reconciler:
             self._ended[task.task_id] = report
         return self._ended[task.task_id]
 
-    def _doubts(self) -> list[Doubt]:
+    def _doubts(self, unanswered: list[Attempt]) -> list[Doubt]:
+        """Say when each attempt can have made its task: those waited for here, and all others that may own one."""
         now = self._client.clock.now()
         skew = now - self._clock.now()
         found = []
-        for waiting in self._waiting.values():
-            waiting.first_listed = waiting.first_listed or now
-            sent = (waiting.attempt.sent_at or waiting.attempt.intended_at) + skew
-            earliest = (waiting.attempt.service_time or sent - _UNKNOWN_SKEW) - _DATE_ROUNDING
+        for attempt in unanswered:
+            if waiting := self._waiting.get((attempt.key, attempt.number)):
+                waiting.first_listed = waiting.first_listed or now
+            sent = (attempt.sent_at or attempt.intended_at) + skew
+            earliest = (attempt.service_time or sent - _UNKNOWN_SKEW) - _DATE_ROUNDING
             latest = min(now, max(sent + _SUBMIT_LIMIT, earliest) + GRACE)
-            found.append(Doubt(attempt=waiting.attempt, earliest=earliest, latest=latest))
+            found.append(Doubt(attempt=attempt, earliest=earliest, latest=latest))
         return found
 
-    async def _decide(self, listing: Listing, candidates: list[Candidate]) -> None:
-        doubts = self._doubts()
+    async def _decide(self, listing: Listing, unanswered: list[Attempt], candidates: list[Candidate]) -> None:
+        doubts = self._doubts(unanswered)
         matching = match(doubts, candidates)
         now = self._client.clock.now()
         for doubt in doubts:
@@ -181,7 +197,8 @@ class Reconciler:
                 continue
             closed = now - waiting.first_listed > GRACE
             if candidate := matching.adopted.get(doubt.name):
-                await self._adopt(waiting, candidate)
+                with suppress(ClaimLost):  # somebody was faster: the next look shows who
+                    await self._adopt(waiting, candidate)
             elif now - doubt.earliest > TASK_LIFE - _LIST_MARGIN:
                 await self._park(waiting, "its submit is too long ago for the task list to prove anything")
             elif matching.undecided or not closed or not listing.complete:
@@ -208,8 +225,12 @@ class Reconciler:
             await self._park(waiting, why)
 
     async def _park(self, waiting: _Waiting, why: str) -> None:
-        await self._durably(self._journal.parked, waiting.attempt, why=why)
-        self._end(waiting, Parked(f"{waiting.attempt.item.name}: parked: {why}"))
+        try:
+            await self._durably(self._journal.parked, waiting.attempt, why=why)
+        except ClaimLost as error:
+            self._end(waiting, error)
+        else:
+            self._end(waiting, Parked(f"{waiting.attempt.item.name}: parked: {why}"))
 
     def _end(self, waiting: _Waiting, error: WanbatchError) -> None:
         if not waiting.settled.done():

@@ -156,6 +156,7 @@ class Session:
         self._idle = asyncio.Event()
         self._settled = asyncio.Event()
         self._at_work = 0
+        self._in_hand: set[str] = set()
         self._short_of_money = 0
 
     async def aclose(self) -> None:
@@ -272,6 +273,7 @@ class Session:
     async def _work(self, item: Item, *, number: int, attempt: Attempt | None = None) -> Work:
         place = await self.window.enter()
         self._at_work += 1
+        self._in_hand.add(item.key)
         return Work(item, place, number, attempt=attempt)
 
     async def _resume(self, work: Work) -> Work:
@@ -282,6 +284,7 @@ class Session:
     def finished(self, work: Work) -> None:
         """Say that the steps are through with it."""
         work.place.leave()
+        self._in_hand.discard(work.item.key)
         self._at_work -= 1
         self._idle.set()
         self._settled.set()
@@ -290,16 +293,16 @@ class Session:
     async def _wanted(self, theirs: set[str]) -> AsyncIterator[tuple[Item, int]]:
         """Give the manifest's items that are to be edited, with the number of the attempt."""
         items = read_manifest(Path(self.options.manifest))
-        seen: set[bytes] = set()
         while chunk := await asyncio.to_thread(lambda: list(itertools.islice(items, _ITEMS_AT_ONCE))):
             latest = await self.durably(self.journal.latest, [item.key for item in chunk])
+            seen: set[str] = set()
             for item in chunk:
-                if (digest := bytes.fromhex(item.key)) in seen or not self._is_ours(item):
-                    self.progress.count(duplicates=1)
-                    continue
-                seen.add(digest)
                 if item.key in theirs:
                     continue
+                if item.key in seen or item.key in self._in_hand or not self._is_ours(item):
+                    self.progress.count(duplicates=1)
+                    continue
+                seen.add(item.key)
                 if number := self._next_number(latest.get(item.key)):
                     yield item, number
                 else:
@@ -318,7 +321,9 @@ class Session:
         return last.number + 1 if asked or may_try_again(last) else None
 
     def _count_settled(self, last: Attempt) -> None:
-        if last.open:
+        if last.run_id == self.run_id:
+            self.progress.count(duplicates=1)
+        elif last.open:
             self.progress.count(elsewhere=1)
         elif last.outcome is Outcome.SUCCEEDED:
             self.progress.count(done_before=1)

@@ -163,6 +163,7 @@ def api_key(environment: Mapping[str, str] = os.environ) -> str:
 def quiet_prefect(environment: MutableMapping[str, str] = os.environ) -> None:
     """Keep Prefect's own logs off the terminal, unless somebody asked for them; before it is imported."""
     environment.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    environment.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
     environment.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
     environment.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     environment.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")

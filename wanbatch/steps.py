@@ -56,6 +56,8 @@ _UNREACHABLE_S = 1800.0
 """How long an address may not answer before a run gives up; nothing is sent meanwhile, so nothing is lost."""
 _SPACING_S = 5.0
 """No submit follows an unanswered one at once: what each of them may have made stays apart in time."""
+_FRAMES_S = Decimal("0.2")
+"""An output may last a frame or two longer than its input."""
 _FAR_FROM_EXPECTED = Decimal("1.1")
 
 
@@ -140,7 +142,7 @@ async def _claim(session: Session, work: Work) -> Attempt:
     request = work.item.request
     input_s = await session.input_seconds(work.item) if session.options.probe else None
     rate = session.rates.rate(request.resolution, session.clock.now().date())
-    worst = rate.unit_price * worst_seconds(input_s, request.duration) if rate else None
+    worst = rate.cost(worst_seconds(input_s, request.duration) + _FRAMES_S) if rate else None
     return await session.affordably(
         session.journal.claim,
         session.run_id,
@@ -291,7 +293,7 @@ async def download(session: Session, edit: Edit) -> Delivery:
     async with session.downloads.enter(deadline):
         for tries in itertools.count(1):
             try:
-                stored = await _fetched(session, report, name)
+                stored = await _fetched(session, report, name, attempt.key)
             except DownloadError as error:
                 report = await _another_url(session, edit, error, tries, deadline)
             else:
@@ -303,11 +305,11 @@ async def download(session: Session, edit: Edit) -> Delivery:
     return Delivery(edit=edit, output=str(stored.path), size=stored.size, sha256=stored.sha256)
 
 
-async def _fetched(session: Session, report: TaskReport, name: str) -> Stored:
+async def _fetched(session: Session, report: TaskReport, name: str, key: str) -> Stored:
     if report.video_url is None:
         raise DownloadError(f"{name}: the service gives no result URL")
     seconds = report.usage.output_video_s if report.usage else None
-    return await session.store.fetch(report.video_url, name, seconds=seconds)
+    return await session.store.fetch(report.video_url, name, key=key, seconds=seconds)
 
 
 async def _another_url(

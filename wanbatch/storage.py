@@ -53,18 +53,20 @@ class VideoStore:
         """Close every connection."""
         await self._http.aclose()
 
-    async def fetch(self, url: str, name: str, *, seconds: Decimal | None) -> Stored:
+    async def fetch(self, url: str, name: str, *, key: str, seconds: Decimal | None) -> Stored:
         """Fetch a finished video into `name`; `seconds` is what the service says it lasts.
 
+        A file that is there already and is another video is never replaced: a row whose prompt was changed keeps
+        its id but is another edit, and the folder may hold files of yours. The item's key then goes into the name.
         Raises `DownloadError` when it can't be had whole right now, `StorageError` when the disk refuses it.
         """
         self._allow(url)
         path = self.folder / name
-        part = path.with_name(path.name + ".part")
+        part = path.with_name(f"{path.name}.{key[:8]}.part")
         try:
             size, sha256 = await self._stream(url, part)
             await asyncio.to_thread(_verify, part, name, seconds)
-            await asyncio.to_thread(_publish, part, path)
+            path = await asyncio.to_thread(_publish, part, path, key, sha256)
         except OSError as error:
             raise _storage_error(path, error) from None
         return Stored(path, size, sha256)
@@ -169,13 +171,22 @@ def video_seconds(path: Path) -> Decimal:
         return Decimal(seconds.numerator) / Decimal(seconds.denominator)
 
 
-def _publish(part: Path, path: Path) -> None:
+def _publish(part: Path, path: Path, key: str, sha256: str) -> Path:
+    """Let a whole file appear under its name, for good."""
+    if path.exists() and _sha256(path) != sha256:
+        path = path.with_name(f"{path.stem}-{key[:8]}{path.suffix}")
     part.replace(path)
     handle = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _storage_error(where: Path, error: OSError) -> StorageError:

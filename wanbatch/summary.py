@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from wanbatch.journal import Outcome, State
 from wanbatch.ledger import add_up
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from wanbatch.journal import Attempt
     from wanbatch.session import Session
@@ -44,6 +45,10 @@ class Summary:
     videos: str
 
 
+tell: ContextVar[Callable[[Summary], None] | None] = ContextVar("tell", default=None)
+"""Who is told first: the command line does not depend on Prefect to hand the summary back."""
+
+
 async def summarise(session: Session) -> Summary:
     """Write the last of the ledger and the totals, and add up."""
     await session.flush()
@@ -51,7 +56,7 @@ async def summarise(session: Session) -> Summary:
     service = session.service.name
     parked = await session.durably(session.journal.open_attempts, State.PARKED, service=service)
     counts = {name: number for name, number in sorted(session.progress.counts.items()) if number}
-    return Summary(
+    summary = Summary(
         run_id=session.run_id,
         exit_code=exit_code(session, counts, parked=len(parked)),
         reason=session.stopped.reason if session.stopped else None,
@@ -68,6 +73,9 @@ async def summarise(session: Session) -> Summary:
         journal=session.options.journal_url,
         videos=session.options.videos,
     )
+    if listener := tell.get():
+        listener(summary)
+    return summary
 
 
 def exit_code(session: Session, counts: Mapping[str, int], *, parked: int) -> ExitCode:

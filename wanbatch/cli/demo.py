@@ -36,7 +36,7 @@ def run_demo(folder: Path, *, speed: float) -> ExitCode:
         display.err.print(f"the emulator stands in for the service, {speed:g} times as fast: {emulator.url}")
         os.environ[ADDRESS_VARIABLE] = emulator.url
         os.environ[KEY_VARIABLE] = _KEY
-        summary = run_quietly(
+        ran = run_quietly(
             RunOptions(
                 manifest=str(manifest),
                 service="emulator",
@@ -47,8 +47,8 @@ def run_demo(folder: Path, *, speed: float) -> ExitCode:
         )
     display.print_rows(_rows(folder / "ledger"))
     display.out.print()
-    display.print_summary(summary)
-    return summary.exit_code
+    display.print_summary(ran.summary)
+    return ran.exit_code()
 
 
 def _clear(folder: Path) -> None:

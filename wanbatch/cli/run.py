@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -18,18 +21,36 @@ if TYPE_CHECKING:
     from wanbatch.options import RunOptions
     from wanbatch.summary import Summary
 
+_PREFECT_S = 20.0
+
 
 def run_flow(options: RunOptions, *, as_json: bool) -> ExitCode:
     """Run the flow and show how it went; gives the exit code."""
-    summary = run_quietly(options, quiet=as_json)
+    ran = run_quietly(options, quiet=as_json)
     if as_json:
-        display.out.print_json(json.dumps(plain(summary)))
+        display.out.print_json(json.dumps(plain(ran.summary)))
     else:
-        display.print_summary(summary)
-    return summary.exit_code
+        display.print_summary(ran.summary)
+    return ran.exit_code()
 
 
-def run_quietly(options: RunOptions, *, quiet: bool = False) -> Summary:
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A finished run, and whether Prefect's server took note of its end."""
+
+    summary: Summary
+    noted: bool
+
+    def exit_code(self) -> ExitCode:
+        """Give the exit code; ends the process itself when Prefect would go on trying to reach its server."""
+        if not self.noted:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self.summary.exit_code)
+        return self.summary.exit_code
+
+
+def run_quietly(options: RunOptions, *, quiet: bool = False) -> Ran:
     """Find what is wrong before Prefect starts, then run the flow under a progress line."""
     from wanbatch.opening import preflight
     from wanbatch.settings import prefect_server_configured, quiet_prefect
@@ -43,22 +64,42 @@ def run_quietly(options: RunOptions, *, quiet: bool = False) -> Summary:
                 "starting a temporary Prefect server (`prefect server start` once saves these seconds)"
             )
         from flows.edit_videos import edit_videos
+        from flows.server import reach_server
 
+        if prefect_server_configured():
+            asyncio.run(reach_server())
         with display.live_progress(quiet=quiet):
-            return asyncio.run(_flow(edit_videos, options))
+            return _run(edit_videos, options)
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise Interrupted(
             "stopped at once; the journal has what was in flight: run it again to go on"
         ) from None
 
 
-async def _flow(flow: Any, options: RunOptions) -> Summary:
-    """Take the summary out of the flow run's state."""
-    state = await flow(options, return_state=True)
-    result: Summary | BaseException = await state.aresult(raise_on_failure=False)
-    if isinstance(result, BaseException):
-        raise result
-    return result
+def _run(flow: Any, options: RunOptions) -> Ran:
+    runner = asyncio.Runner()
+    ran = runner.run(_flow(flow, options))
+    if ran.noted:  # otherwise closing would wait for Prefect, which waits for its server
+        runner.close()
+    return ran
+
+
+async def _flow(flow: Any, options: RunOptions) -> Ran:
+    """Run the flow. When its books are closed, Prefect's server has a while to take note, and no more."""
+    from wanbatch.summary import tell
+
+    closed: asyncio.Future[Summary] = asyncio.get_running_loop().create_future()
+    tell.set(closed.set_result)
+    running = asyncio.ensure_future(flow(options, return_state=True))
+    await asyncio.wait({running, closed}, return_when=asyncio.FIRST_COMPLETED)
+    if closed.done():
+        await asyncio.wait({running}, timeout=_PREFECT_S)
+        noted = running.done() and running.exception() is None
+        if not noted:
+            display.err.print("Prefect's server could not be told how the run ended", style="yellow")
+        return Ran(closed.result(), noted)
+    result: object = await running.result().aresult(raise_on_failure=False)
+    raise result if isinstance(result, BaseException) else AssertionError(f"no summary: {result}")
 
 
 def plain(summary: Summary) -> dict[str, Any]:

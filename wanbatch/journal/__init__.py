@@ -505,6 +505,22 @@ class Journal:
         with self._read() as db:
             return [_attempt(row) for row in db.execute(query)]
 
+    def unanswered(self, service: str) -> tuple[bool, list[Attempt]]:
+        """Say whether a submit is on its way right now, and list the attempts that may own a task nobody knows.
+
+        Those of all runs: in doubt, parked, or sent by a run that is gone.
+        """
+        states = (State.SENT, State.IN_DOUBT, State.PARKED)
+        query = sa.select(*_COLUMNS).where(
+            schema.attempts.c.state.in_(states), schema.attempts.c.service == service
+        )
+        with self._read() as db:
+            found = [_attempt(row) for row in db.execute(query.order_by(schema.attempts.c.intended_at))]
+            ended = sa.select(schema.runs.c.run_id).where(schema.runs.c.ended_at.is_not(None))
+            gone = {*db.scalars(ended), *self._dead(db, self._now(db))}
+        lost = [attempt for attempt in found if attempt.state is not State.SENT or attempt.run_id in gone]
+        return len(lost) < len(found), lost
+
     def known_tasks(self, task_ids: Iterable[str]) -> set[str]:
         """Say which of these provider tasks the journal has."""
         asked, known = list(task_ids), set[str]()

@@ -7,12 +7,19 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from wanbatch.errors import ProbeError
+from wanbatch.identity import without_signature
+from wanbatch.redact import scrub
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 BLOCK = 64 * 1024
 """Bytes: the header of most clips fits in one block at either end."""
+
+
+def shown(medium: str) -> str:
+    """Name a medium in a message: on one line, without its signature."""
+    return scrub(without_signature(medium))
 
 
 class Source(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from wanbatch.errors import ProbeError
-from wanbatch.identity import without_signature
+from wanbatch.probe.blocks import shown
 
 _PACKAGES = {"s3": "wanbatch[s3]", "oss": "wanbatch[oss]", "gs": "gcsfs"}
 SCHEMES = frozenset(_PACKAGES)
@@ -15,7 +15,7 @@ class BucketObject:
     """One `s3://`, `oss://` or `gs://` object; credentials are found as the store's own tools find them."""
 
     def __init__(self, url: str) -> None:
-        self.name = without_signature(url)
+        self.name = shown(url)
         scheme = url.partition(":")[0]
         try:
             import fsspec  # noqa: PLC0415 - with the store's package behind it, slow, and most inputs need neither

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 import httpx
 
 from wanbatch.errors import ProbeError
-from wanbatch.identity import TEMPORARY_STORE, is_url, without_signature
+from wanbatch.identity import TEMPORARY_STORE, is_url
 from wanbatch.pace import Rate, SystemClock
-from wanbatch.probe.blocks import BLOCK, BlockFile
+from wanbatch.probe.blocks import BLOCK, BlockFile, shown
 from wanbatch.probe.buckets import SCHEMES, BucketObject
 from wanbatch.probe.ranges import RangedUrl, resolve
 from wanbatch.probe.reading import read_image, read_video
@@ -78,7 +78,7 @@ class Prober:
                     return await self._look(url, kind)
             except TimeoutError:
                 raise ProbeError(
-                    f"{without_signature(url)}: took more than {self._timeout_s:g} s; see whether its server is well"
+                    f"{shown(url)}: took more than {self._timeout_s:g} s; see whether its server is well"
                 ) from None
 
     async def _look(self, url: str, kind: Literal["video", "image"]) -> Probed:
@@ -89,15 +89,13 @@ class Prober:
             bridge = _Bridge(self._ranged(url), loop)
             work, stop = partial(_look_at_source, bridge, kind, self._max_bytes), bridge.stop
         elif url.startswith(TEMPORARY_STORE):
-            raise ProbeError(
-                f"{without_signature(url)}: only the service can read its temporary store; use --no-probe"
-            )
+            raise ProbeError(f"{shown(url)}: only the service can read its temporary store; use --no-probe")
         elif scheme in SCHEMES:
             work, stop = partial(_look_at_object, url, kind, self._max_bytes), None
         elif scheme == "data":
             work, stop = partial(_look_at_data, url, kind), None
         else:
-            name = without_signature(url)
+            name = shown(url)
             raise ProbeError(
                 f"{name}: has a scheme that is not read; use http(s)://, s3://, oss://, gs:// or a path"
             )
@@ -162,19 +160,18 @@ def _look_at_object(url: str, kind: Literal["video", "image"], max_bytes: int) -
 
 
 def _look_at_file(path: str, kind: Literal["video", "image"]) -> Probed:
+    name = shown(path)
     try:
         if not Path(path).is_file():  # opening a pipe would wait for a writer
-            raise ProbeError(f"{path}: there is no such file; mend the path")
+            raise ProbeError(f"{name}: there is no such file; mend the path")
         with Path(path).open("rb") as file:
-            return _READERS[kind](file, path)
-    except (OSError, ValueError) as error:
-        raise ProbeError(
-            f"{path}: {getattr(error, 'strerror', None) or error}; give a readable file"
-        ) from None
+            return _READERS[kind](file, name)
+    except OSError as error:
+        raise ProbeError(f"{name}: {error.strerror or error}; give a readable file") from None
 
 
 def _look_at_data(url: str, kind: Literal["video", "image"]) -> Probed:
-    name = without_signature(url)
+    name = shown(url)
     try:
         return _READERS[kind](io.BytesIO(base64.b64decode(url.partition(",")[2], validate=True)), name)
     except binascii.Error:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import httpx
 
 from wanbatch.errors import ProbeError
-from wanbatch.identity import without_signature
 from wanbatch.pace import delay
+from wanbatch.probe.blocks import shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -57,7 +57,7 @@ class RangedUrl:
         allow_private: bool,
         resolve: Resolve,
     ) -> None:
-        self.name = without_signature(url)
+        self.name = shown(url)
         self.size: int | None = None
         self._http = http
         self._wait_turn = wait_turn
