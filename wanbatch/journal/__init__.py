@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from wanbatch import lease
 from wanbatch.errors import BudgetReached, ClaimLost, JournalError
 from wanbatch.journal import schema
-from wanbatch.journal.records import Attempt, Batch, Cap, Outcome, State, spec_of
+from wanbatch.journal.records import Attempt, Batch, Cap, Outcome, State, settled_values, spec_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -640,6 +640,20 @@ class Journal:
             )
             for row in rows:
                 yield json.loads(row)
+
+    def restore(self, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Enter settled attempts from the ledger's rows, where the journal has none; says how many."""
+        count = 0
+        with self._write() as db:
+            batch = f"restored-{self._now(db):%Y%m%dT%H%M%SZ}"
+            for row in rows:
+                known = sa.select(schema.attempts.c.key).where(
+                    schema.attempts.c.key == row["key"], schema.attempts.c.number == row["attempt"]
+                )
+                if db.scalar(known) is None:
+                    db.execute(schema.attempts.insert().values(**settled_values(row), batch=batch))
+                    count += 1
+        return count
 
     # ------------------------------------------------------------------------------------------- machinery
 
