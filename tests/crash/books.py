@@ -91,13 +91,13 @@ class Books:
         }
 
 
-def read_books(account: Account, manifest: Path, folder: Path) -> Books:
+def read_books(account: Account, manifest: Path, folder: Path, *, journal: Path | str) -> Books:
     """Read everything."""
     tasks = {task["task_id"]: task for task in account.get("tasks")["tasks"]}
     ledger = Ledger(folder / "ledger")
     return Books(
         items=list(read_manifest(manifest)),
-        attempts=read_attempts(folder / "ledger" / "journal.db"),
+        attempts=read_attempts(journal),
         rows=ledger.read_attempts().to_pylist(),
         totals=ledger.read_totals().to_pylist(),
         tasks=tasks,

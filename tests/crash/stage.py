@@ -43,6 +43,11 @@ class Stage:
     options: dict[str, Any] = field(default_factory=dict)
     starts: int = 0
 
+    @property
+    def journal(self) -> Path | str:
+        """Where the runs keep theirs."""
+        return self.options.get("journal") or self.folder / "ledger" / "journal.db"
+
     def start(self, **more: Any) -> Run:
         """Start a worker; `die_at` and `trace` as `tests.crash.points` has them."""
         self.starts += 1
@@ -73,7 +78,7 @@ class Stage:
         raise AssertionError(f"no end after {starts} starts\n{self.log()}")
 
     def _more_to_do(self, summary: dict[str, Any]) -> bool:
-        states = {attempt.state for attempt in read_attempts(self.folder / "ledger" / "journal.db")}
+        states = {attempt.state for attempt in read_attempts(self.journal)}
         if states - {State.SETTLED, State.PARKED}:
             return True
         return bool(summary["reason"]) and "budget" not in summary["reason"]

@@ -47,7 +47,7 @@ def test_killed_at_random(
             httpx.post(f"{scene.account.origin}/_emulator/strangers", json=strangers).raise_for_status()
             run.kill(after_s=lives_s, gently=gently)
         end = scene.to_the_end()
-        found = books.read_books(scene.account, manifest, tmp_path)
+        found = books.read_books(scene.account, manifest, tmp_path, journal=scene.journal)
         for name, figure in {"starts": str(scene.starts), **found.figures()}.items():
             record_property(name, figure)
         cap = Decimal(told.budget.partition("/")[0]) if told.budget else None

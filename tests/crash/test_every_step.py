@@ -79,6 +79,6 @@ def _set_again(scene: Stage, name: str) -> None:
 def _check_end(scene: Stage) -> None:
     end = scene.to_the_end()
     assert end["exit_code"] == 0
-    found = books.read_books(scene.account, scene.manifest, scene.folder)
+    found = books.read_books(scene.account, scene.manifest, scene.folder, journal=scene.journal)
     books.check(found)
     assert len(found.ours_billed) == len(found.items)
