@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanbatch.books import ledger_row
 from wanbatch.clerk import write_settled
 from wanbatch.client import WanClient
 from wanbatch.errors import Refused, UsageError
-from wanbatch.journal import Outcome, State
+from wanbatch.journal import Journal, Outcome, State
 from wanbatch.ledger import Ledger
 from wanbatch.pace import SystemClock
 from wanbatch.settings import api_key, find_service
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from wanbatch.journal import Attempt, Journal
+    from wanbatch.journal import Attempt
 
 
 def adopt_task(journal: Journal, attempt: Attempt, task_id: str, *, who: str) -> None:
@@ -64,3 +63,19 @@ async def cancel_waiting(journal: Journal, name: str | None) -> tuple[int, int]:
     finally:
         await client.aclose()
     return cancelled, running
+
+
+def restore_journal(url: str, folder: Path) -> tuple[int, datetime]:
+    """Rebuild a lost journal from the ledger; says how many attempts it knows now, and until when.
+
+    What was open when the journal was lost is not in the ledger. Raises `UsageError` where there is a journal
+    already, `LedgerError` where there is no ledger.
+    """
+    rows = Ledger(folder).read_attempts().to_pylist()
+    if "://" not in url and Path(url).exists():
+        raise UsageError(f"{url}: there is a journal here; move it away first, and keep it")
+    journal = Journal.open(url)
+    try:
+        return journal.restore(rows), max(row["settled_at"] for row in rows)
+    finally:
+        journal.close()

@@ -192,6 +192,14 @@ def cancel(
 
 
 @app.command()
+def restore(ledger: Ledger = "ledger", journal: Journal = None) -> None:
+    """Rebuild a lost or damaged journal from the ledger, as far as the ledger goes."""
+    from wanbatch.cli.journal import restore as restore_journal
+
+    sys.exit(restore_journal(_journal(ledger, journal), Path(ledger)))
+
+
+@app.command()
 def report(
     ledger: Ledger = "ledger",
     run: Annotated[Optional[str], typer.Option("--run", help="One run alone.", metavar="RUN_ID")] = None,  # noqa: UP045

@@ -161,3 +161,17 @@ def cancel_pending(url: str, service: str | None) -> ExitCode:
     if cancelled:
         display.out.print("`wanbatch run` records them")
     return ExitCode.OK
+
+
+def restore(url: str, ledger: Path) -> ExitCode:
+    """Rebuild a lost journal; gives the exit code."""
+    from wanbatch.resolving import restore_journal
+
+    count, until = restore_journal(url, ledger)
+    display.out.print(f"{count:,} settled attempts are back, the last of {until:%Y-%m-%d %H:%M:%S} UTC")
+    display.out.print(
+        "What was open when the journal was lost is not in the ledger. Before you run again, look at the tasks of "
+        "the last 24 hours in the provider's console: an edit that is there and not in the ledger would be paid twice.",
+        style="yellow",
+    )
+    return ExitCode.OK

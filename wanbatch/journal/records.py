@@ -149,6 +149,47 @@ def spec_of(item: Item) -> str:
     )
 
 
+def settled_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a ledger row back into the columns of a settled attempt."""
+    spec = {
+        "id": row["id"],
+        "service": None,
+        "tags": dict(row["tags"] or ()),
+        "video": row["video"],
+        "prompt": row["prompt"],
+        "negative_prompt": row["negative_prompt"],
+        "reference_images": list(row["reference_images"] or ()),
+        "resolution": row["resolution"],
+        "ratio": row["ratio"],
+        "duration": row["duration_requested"],
+        "audio_setting": row["audio_setting"],
+        "prompt_extend": row["prompt_extend"],
+        "watermark": row["watermark"],
+        "seed": row["seed"],
+    }
+    same = (
+        *("key", "run_id", "service", "manifest", "row", "currency", "cost", "task_id", "submit_request_id"),
+        *("adopted", "submitted_at", "scheduled_at", "ended_at", "settled_at", "billed_s", "input_video_s"),
+        *(
+            "output_video_s",
+            "video_count",
+            "sr",
+            "code",
+            "message",
+            "output",
+            "output_bytes",
+            "output_sha256",
+        ),
+    )
+    return {name: row[name] for name in same} | {
+        "number": row["attempt"],
+        "state": State.SETTLED,
+        "outcome": Outcome(row["status"]),
+        "spec": json.dumps(spec),
+        "intended_at": row["submitted_at"] or row["settled_at"],
+    }
+
+
 def _item(key: str, row: int, spec: str) -> Item:
     told = json.loads(spec)
     return Item(
