@@ -34,6 +34,8 @@ Edit = tuple[str, str, str, int]
 class Books:
     """Both sides' books, read once everything has come to rest."""
 
+    folder: Path
+    """Where the runs had their working directory."""
     items: list[Item]
     attempts: list[Attempt]
     rows: list[dict[str, Any]]
@@ -96,6 +98,7 @@ def read_books(account: Account, manifest: Path, folder: Path, *, journal: Path 
     tasks = {task["task_id"]: task for task in account.get("tasks")["tasks"]}
     ledger = Ledger(folder / "ledger")
     return Books(
+        folder=folder,
         items=list(read_manifest(manifest)),
         attempts=read_attempts(journal),
         rows=ledger.read_attempts().to_pylist(),
@@ -130,7 +133,7 @@ def check(books: Books, *, cap: Decimal | None = None, untouched: bool = False) 
 
 
 def _nothing_is_paid_twice(books: Books) -> None:
-    """No edit was charged more often than the manifest asks for it, and no task was adopted that is not ours."""
+    """See that no edit was charged more often than the manifest asks for it, and no task of others was taken."""
     assert not books.paid_twice
     ours = {attempt.task_id for attempt in books.attempts if attempt.task_id}
     assert not ours & books.strangers, "adopted a stranger's task"
@@ -143,14 +146,14 @@ def _nothing_is_paid_twice(books: Books) -> None:
 
 
 def _nothing_paid_is_lost(books: Books) -> None:
-    """Every charge for a task of ours has its one ledger row, or belongs to an attempt that is parked."""
+    """See that every charge for a task of ours has its one ledger row, or belongs to an attempt that is parked."""
     held = Counter(row["task_id"] for row in books.rows if row["task_id"])
     assert not [task_id for task_id, count in held.items() if count > 1], "a task has two ledger rows"
     assert not books.lost
 
 
 def _the_ledger_is_the_bill(books: Books) -> None:
-    """Seconds and money of every ledger row are those of the bill, to the last decimal."""
+    """See that seconds and money of every ledger row are those of the bill, to the last decimal."""
     for row in books.rows:
         charge = books.bill.get(row["task_id"])
         if row["status"] == Outcome.SUCCEEDED:
@@ -167,7 +170,7 @@ def _the_ledger_is_the_bill(books: Books) -> None:
 
 
 def _the_totals_are_the_ledger(books: Books) -> None:
-    """The totals of all runs add up to the attempts."""
+    """See that the totals of all runs add up to the attempts."""
     assert sum(total["attempts"] for total in books.totals) == len(books.rows)
     assert sum((total["cost"] for total in books.totals), Decimal(0)) == spent(books.rows)
     by_run = Counter(row["run_id"] for row in books.rows)
@@ -175,7 +178,7 @@ def _the_totals_are_the_ledger(books: Books) -> None:
 
 
 def _every_row_is_accounted_for(books: Books, *, untouched: bool) -> None:
-    """Every row of the manifest has an attempt that is settled or parked, and at most one that succeeded."""
+    """See that every row has an attempt, each is settled or parked, and none follows one that was paid."""
     of_key: dict[str, list[Attempt]] = {}
     for attempt in books.attempts:
         assert attempt.state in {State.SETTLED, State.PARKED}, f"{attempt.item.name} is {attempt.state}"
@@ -191,22 +194,23 @@ def _every_row_is_accounted_for(books: Books, *, untouched: bool) -> None:
 
 
 def _every_video_is_there(books: Books) -> None:
-    """Every success has a file of its own, whole, readable and as long as what was paid for."""
+    """See that every success has a file of its own, whole, readable and as long as what was paid for."""
     outputs = [row["output"] for row in books.rows if row["status"] == Outcome.SUCCEEDED]
     assert len(set(outputs)) == len(outputs), "two rows have one file"
     for row in books.rows:
         if row["status"] != Outcome.SUCCEEDED:
             continue
-        content = Path(row["output"]).read_bytes()
+        path = books.folder / row["output"]
+        content = path.read_bytes()
         assert len(content) == row["output_bytes"]
         assert hashlib.sha256(content).hexdigest() == row["output_sha256"]
-        with av.open(row["output"]) as video:
+        with av.open(path) as video:
             assert video.duration is not None
             assert abs(video.duration / 1_000_000 - float(row["output_video_s"])) < 0.5
 
 
 def _the_cap_holds(books: Books, cap: Decimal) -> None:
-    """What the service charged us never passed the cap, and would not have if all had cost the worst."""
+    """See that the charges never passed the cap, and would not have if all that is open cost the worst."""
     assert billed(books) <= cap
     reserved = sum((attempt.reserved or Decimal(0) for attempt in books.attempts if attempt.open), Decimal(0))
     assert spent(books.rows) + reserved <= cap

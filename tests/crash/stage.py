@@ -71,7 +71,9 @@ class Stage:
         for _ in range(starts):
             run = self.start()
             code = run.ended()
-            assert code in {ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.INCOMPLETE, ExitCode.PARKED}, self.log()
+            assert code in {ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.INCOMPLETE, ExitCode.PARKED}, (
+                self.log()
+            )
             summary: dict[str, Any] = json.loads(run.summary.read_text(encoding="utf-8"))
             if not self._more_to_do(summary):
                 return summary | {"exit_code": code}

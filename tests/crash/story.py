@@ -68,7 +68,7 @@ class Story:
 
 def draw(seed: int) -> Story:
     """Draw a story; every fourth seed has a budget, every third a wrong clock, every sixth a list that may refuse."""
-    dice = random.Random(seed)
+    dice = random.Random(seed)  # noqa: S311 - a story that can be told again, no secret
     faults = [rule for rule in _FAULTS if dice.random() < 0.6]
     if seed % 6 == 5:
         faults.append(_LIST_REFUSED)
@@ -99,7 +99,7 @@ def _stranger(dice: random.Random) -> Rule:
 
 def write_rows(path: Path, seed: int, rows: int = 25) -> Path:
     """Write a manifest: most rows differ, some share a prompt, four are the same edit under other ids."""
-    dice = random.Random(f"{seed}:rows")
+    dice = random.Random(f"{seed}:rows")  # noqa: S311 - as above
     lines = ["id,video,prompt,resolution,duration"]
     for number in range(1, rows + 1):
         video, prompt = number, f"make it look like clay {number}"

@@ -47,9 +47,7 @@ def test_two_runs_share_the_work(journal: str | None, workers: Nursery, tmp_path
     assert len(Counter(attempt.run_id for attempt in found.attempts)) >= 2, "one run did all the work"
 
 
-def test_the_other_run_outlives_one_that_dies(
-    journal: str | None, workers: Nursery, tmp_path: Path
-) -> None:
+def test_the_other_run_outlives_one_that_dies(journal: str | None, workers: Nursery, tmp_path: Path) -> None:
     """A run whose neighbour died with a submit on its way still ends, and the next run settles what was left."""
     manifest = story.write_rows(tmp_path / "rows.csv", seed=2, rows=16)
     with stage(workers, tmp_path, manifest, speed=_SPEED, **_QUICK) as scene:

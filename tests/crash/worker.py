@@ -75,7 +75,7 @@ def main(path: Path) -> int:
     try:
         summary = asyncio.run(_run(RunOptions(**job["options"]), clock))
     except WanbatchError as error:
-        logging.getLogger().error("%s: %s", type(error).__name__, error)
+        logging.getLogger().error("%s: %s", type(error).__name__, error)  # noqa: TRY400 - one line, as the CLI
         return int(error.exit_code)
     Path(job["summary"]).write_text(json.dumps(_plain(summary)), encoding="utf-8")
     return int(summary.exit_code)
@@ -83,10 +83,10 @@ def main(path: Path) -> int:
 
 def _live_fast(clock: FastClock) -> None:
     """Let everything in this process that tells the time or waits do so by that clock."""
-    Journal._now = lambda _self, _db: clock.now()  # type: ignore[method-assign]  # the database's own clock
+    setattr(Journal, "_now", lambda _journal, _db: clock.now())  # noqa: B010 - a method, to be replaced
     client._SUBMIT_S = _SUBMIT_LIMIT_S / clock.speed
     client._QUERY_S = _QUERY_LIMIT_S
-    httpx_transport.create_ssl_context = lambda **_: _TLS  # type: ignore[assignment]  # takes more than it needs
+    setattr(httpx_transport, "create_ssl_context", lambda **_: _TLS)  # noqa: B010 - not exported
 
 
 async def _run(options: RunOptions, clock: FastClock) -> Summary:
