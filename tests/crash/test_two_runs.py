@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.crash.nursery import Nursery
 from tests.crash.points import DIED
 from tests.crash.stage import Stage, stage
 from wanbatch.errors import ExitCode
+from wanbatch.journal import Attempt, Journal, State
 
 pytest_plugins = ("tests.postgres",)
 pytestmark = pytest.mark.slow
@@ -58,6 +60,33 @@ def test_the_other_run_outlives_one_that_dies(journal: str | None, workers: Nurs
         assert dying.ended() == DIED
         assert other.ended(within_s=30) != ExitCode.BUG, scene.log()
         _checked_end(scene)
+
+
+def test_a_person_may_resolve_what_a_run_is_looking_into(workers: Nursery, tmp_path: Path) -> None:
+    """A run whose doubt is settled by hand lets go of it, ends, and the next run takes the edit up."""
+    manifest = story.write_rows(tmp_path / "rows.csv", seed=3, rows=2)
+    with stage(workers, tmp_path, manifest, speed=_SPEED, min_run_s=90, mean_run_s=90, max_run_s=90) as scene:
+        scene.account.faults({"kind": "accept-then-drop", "nth": 1})
+        run = scene.start()
+        doubt = _doubt(scene)
+        known = {attempt.task_id for attempt in books.read_attempts(scene.journal)}
+        (task_id,) = {task["task_id"] for task in scene.account.get("tasks")["tasks"]} - known
+        journal = Journal.open(scene.journal)
+        journal.adopted(doubt, task_id=task_id, submitted_at=None, who="a person", why="seen in the console")
+        journal.close()
+        assert run.ended(within_s=30) == ExitCode.INCOMPLETE, scene.log()
+        _checked_end(scene)
+
+
+def _doubt(scene: Stage) -> Attempt:
+    """Wait until both rows are submitted, and give the one in doubt."""
+    for _ in range(200):
+        if Path(scene.journal).exists():
+            states = {attempt.state: attempt for attempt in books.read_attempts(scene.journal)}
+            if {State.IN_DOUBT, State.ACCEPTED} <= states.keys():
+                return states[State.IN_DOUBT]
+        time.sleep(0.02)
+    raise AssertionError(f"no doubt came up\n{scene.log()}")
 
 
 def _checked_end(scene: Stage) -> books.Books:
