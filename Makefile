@@ -8,7 +8,7 @@ UV := $(shell command -v uv || echo .tools/bin/uv)
 BIN := .venv/bin
 LOCKS := requirements/run.txt requirements/dev.txt
 
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test crash check format lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,10 @@ demo: setup ## the main job on the embedded emulator: no key, no network
 
 test: setup ## the whole suite
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+N ?= 200
+crash: setup ## N drawn stories of kills and faults: make crash N=200
+	CRASH_SEEDS=$(N) $(BIN)/pytest tests/crash/test_crash.py -q -n 2
 
 check: setup ## lint, format, types, architecture
 	$(BIN)/ruff check .

@@ -169,6 +169,14 @@ def test_a_running_task_may_still_turn_out_to_be_ours() -> None:
     assert absent(matching) == set()
 
 
+def test_what_is_unclear_elsewhere_stands_in_nobodys_way() -> None:
+    """A stranger's task that fits one submit does not keep an unrelated one from being adopted."""
+    doubts = [doubt("a"), doubt("b", prompt="noir")]
+    matching = match(doubts, [candidate("t"), candidate("u"), candidate("v", prompt="noir")])
+    assert adopted(matching) == {"b": "v"}
+    assert absent(matching) == set()
+
+
 def test_a_failed_task_costs_nothing_and_hides_nothing() -> None:
     """A task that ended unpaid does not stand in the way of sending again."""
     assert absent(match([doubt("a")], [candidate("t", status=TaskStatus.FAILED)])) == {"a"}

@@ -47,7 +47,7 @@ def books_agree(folder: Path, account: Account) -> None:
     theirs = {row["task_id"]: (Decimal(row["billed_s"]), Decimal(row["cost"])) for row in account.bill()}
     assert ours == theirs
     for row in attempts(folder):
-        assert row["status"] != "succeeded" or Path(row["output"]).stat().st_size == row["output_bytes"]
+        assert row["status"] != "succeeded" or (folder / row["output"]).stat().st_size == row["output_bytes"]
 
 
 def files(folder: Path) -> bytes:

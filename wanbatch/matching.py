@@ -24,6 +24,10 @@ _SECONDS_APART = Decimal("0.15")
 """How far a probed length and a billed one may differ: frame rounding on both sides."""
 
 
+_Name = tuple[str, int]
+"""An attempt: its key and its number."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
     """An attempt whose submit got no answer, and when (by the service) it can have made a task."""
@@ -63,8 +67,8 @@ class Matching:
     adopted: Mapping[tuple[str, int], Candidate]
     absent: frozenset[tuple[str, int]]
     """No task of the list can be theirs."""
-    undecided: bool
-    """Whether some task that could be ours is still running; nothing but request ids is decided until it ends."""
+    undecided: frozenset[tuple[str, int]]
+    """Some task that could be theirs is still running; nothing but request ids is decided until it ends."""
 
 
 def compatible(doubt: Doubt, candidate: Candidate) -> bool:
@@ -119,34 +123,64 @@ def match(doubts: Sequence[Doubt], candidates: Sequence[Candidate]) -> Matching:
     theirs = {
         candidate.task.task_id: candidate for candidate in candidates if candidate.task.task_id in edges
     }
-    undecided = any(
-        theirs[task_id].undecided and not any(identified(ours[name], theirs[task_id]) for name in names)
-        for task_id, names in edges.items()
-    )
-    sure = {
+    adopted: dict[_Name, Candidate] = {}
+    absent = set(ours) - set[_Name]().union(*edges.values())
+    undecided: set[_Name] = set()
+    for tasks in _components(edges):
+        part = {task_id: edges[task_id] for task_id in tasks}
+        names = set[_Name]().union(*part.values())
+        sure = _identified(part, ours, theirs)
+        adopted |= sure
+        if any(theirs[task_id].undecided for task_id in part if theirs[task_id] not in sure.values()):
+            undecided |= names - sure.keys()
+            continue
+        found = sure | _certain(part, ours, theirs)
+        adopted |= found
+        taken = {candidate.task.task_id for candidate in found.values()}
+        wanted = set[_Name]().union(*(part[task_id] for task_id in part if task_id not in taken))
+        absent |= names - found.keys() - wanted
+    return Matching(adopted=adopted, absent=frozenset(absent), undecided=frozenset(undecided))
+
+
+def _components(edges: Mapping[str, set[_Name]]) -> list[set[str]]:
+    """Split the tasks into groups that share no submit: what is unclear in one says nothing about another."""
+    groups: list[tuple[set[str], set[_Name]]] = []
+    for task_id, names in edges.items():
+        joined, rest = ({task_id}, set(names)), []
+        for group in groups:
+            if group[1] & joined[1]:
+                joined = (joined[0] | group[0], joined[1] | group[1])
+            else:
+                rest.append(group)
+        groups = [*rest, joined]
+    return [tasks for tasks, _ in groups]
+
+
+def _identified(
+    part: Mapping[str, set[_Name]], ours: Mapping[_Name, Doubt], theirs: Mapping[str, Candidate]
+) -> dict[_Name, Candidate]:
+    """Give the pairs that the service itself names."""
+    return {
         name: theirs[task_id]
-        for task_id, names in edges.items()
+        for task_id, names in part.items()
         for name in names
         if identified(ours[name], theirs[task_id])
     }
-    if undecided:
-        return Matching(adopted=sure, absent=frozenset(), undecided=True)
-    adopted = sure | {
-        name: theirs[task_id]
-        for task_id, name in _forced(edges, {name: _alike(ours[name]) for name in ours}).items()
-        if speaks_for(ours[name], theirs[task_id])
+
+
+def _certain(
+    part: Mapping[str, set[_Name]], ours: Mapping[_Name, Doubt], theirs: Mapping[str, Candidate]
+) -> dict[_Name, Candidate]:
+    """Give the pairs that hold however the tasks of a group are accounted for."""
+    forced = _forced(part, {name: _alike(ours[name]) for name in set[_Name]().union(*part.values())})
+    return {
+        name: theirs[task_id] for task_id, name in forced.items() if speaks_for(ours[name], theirs[task_id])
     }
-    taken = {candidate.task.task_id for candidate in adopted.values()}
-    wanted = set().union(*(names for task_id, names in edges.items() if task_id not in taken))
-    return Matching(adopted=adopted, absent=frozenset(ours.keys() - adopted.keys() - wanted), undecided=False)
 
 
 def _alike(doubt: Doubt) -> Hashable:
     """Edits that ask for exactly the same are as good as each other: the result of one is that of the other."""
     return doubt.attempt.item.request
-
-
-_Name = tuple[str, int]
 
 
 def _forced(edges: Mapping[str, set[_Name]], kind: Mapping[_Name, Hashable]) -> dict[str, _Name]:

@@ -46,6 +46,9 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+_BEYOND_REASON = timedelta(days=3_650)
+
+
 class ServiceClock:
     """The service's time, as its `Date` headers tell it: ages and deadlines are counted in it, never in ours.
 
@@ -58,7 +61,9 @@ class ServiceClock:
         self._seen_at = 0.0
 
     def observe(self, date: datetime) -> None:
-        """Take note of a `Date` header."""
+        """Take note of a `Date` header, unless it is beyond all reason."""
+        if abs(date - self._clock.now()) > _BEYOND_REASON:
+            return
         self._seen = date
         self._seen_at = self._clock.monotonic()
 

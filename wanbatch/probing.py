@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from wanbatch.errors import ProbeError, Problem
-from wanbatch.identity import without_signature
+from wanbatch.identity import TEMPORARY_STORE, without_signature
 from wanbatch.manifest import read_manifest
 from wanbatch.probe import Prober, problems
 
@@ -48,6 +48,8 @@ async def _probe_item(prober: Prober, item: Item, places: asyncio.Semaphore) -> 
 async def _probe(
     prober: Prober, row: int, medium: str, kind: Literal["video", "image"], column: str
 ) -> list[Problem]:
+    if medium.startswith(TEMPORARY_STORE):
+        return []  # only the service can look there
     try:
         return [
             Problem(row, column, problem.value, problem.rule, problem.mend)

@@ -38,6 +38,8 @@ _DATE_ROUNDING = timedelta(seconds=2)
 _UNKNOWN_SKEW = timedelta(minutes=5)
 _LIST_MARGIN = timedelta(hours=1)
 """The list shows 24 hours; a submit nearer to its end than this can't be proved absent any more."""
+_DENIALS = 3
+"""So many refusals of the list in a row mean that there is none; one may be a gateway's mood."""
 _PATIENCE_S = 900.0
 """How long the list may fail before the doubts are parked."""
 
@@ -73,6 +75,7 @@ class Reconciler:
         self._more = asyncio.Event()
         self._abandoned: WanbatchError | None = None
         self._failing_since: float | None = None
+        self._denials = 0
 
     @property
     def doubts(self) -> int:
@@ -123,14 +126,15 @@ class Reconciler:
             self._give_up_lost_claims(waiting, unanswered)
             candidates = await self._candidates(listing, unanswered)
         except Refused as error:
-            if list_denied(error):
+            self._denials += list_denied(error)
+            if self._denials >= _DENIALS:
                 await self._park_all(f"the task list can't be had ({error})")
             else:
                 await self._failing(str(error))
         except (NeverSent, BadAnswer) as error:
             await self._failing(str(error))
         else:
-            self._failing_since = None
+            self._failing_since, self._denials = None, 0
             if not on_the_way:  # it could own any task of the list
                 await self._decide(listing, unanswered, candidates)
 
@@ -181,9 +185,11 @@ class Reconciler:
         for attempt in unanswered:
             if waiting := self._waiting.get((attempt.key, attempt.number)):
                 waiting.first_listed = waiting.first_listed or now
+            # Two readings of when it left, by this machine's clock and by the service's: the window holds both,
+            # since too wide a window parks an attempt, and too narrow a one pays for it twice.
             sent = (attempt.sent_at or attempt.intended_at) + skew
             earliest = (attempt.service_time or sent - _UNKNOWN_SKEW) - _DATE_ROUNDING
-            latest = min(now, max(sent + _SUBMIT_LIMIT, earliest) + GRACE)
+            latest = min(now, max(sent, attempt.service_sent_at or sent, earliest) + _SUBMIT_LIMIT + GRACE)
             found.append(Doubt(attempt=attempt, earliest=earliest, latest=latest))
         return found
 
@@ -201,7 +207,7 @@ class Reconciler:
                     await self._adopt(waiting, candidate)
             elif now - doubt.earliest > TASK_LIFE - _LIST_MARGIN:
                 await self._park(waiting, "its submit is too long ago for the task list to prove anything")
-            elif matching.undecided or not closed or not listing.complete:
+            elif doubt.name in matching.undecided or not closed or not listing.complete:
                 continue
             elif doubt.name in matching.absent:
                 self._end(waiting, NotCreated("the service's list shows that no task was made"))

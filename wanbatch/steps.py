@@ -165,7 +165,10 @@ async def _send(session: Session, work: Work, attempt: Attempt) -> Attempt:
         await session.client.submits.wait()
         session.check_going()
         attempt = work.attempt = await session.durably(
-            session.journal.sent, attempt, service_time=session.client.clock.last_seen
+            session.journal.sent,
+            attempt,
+            service_time=session.client.clock.last_seen,
+            service_sent_at=session.client.clock.now(),
         )
         try:
             accepted = await session.client.submit(work.item.request, media)

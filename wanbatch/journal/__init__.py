@@ -305,9 +305,18 @@ class Journal:
 
     # -------------------------------------------------------------------------------------- transitions
 
-    def sent(self, attempt: Attempt, *, service_time: datetime | None) -> Attempt:
-        """Say that the POST is about to leave."""
-        return self._move(attempt, {State.INTENDED}, State.SENT, sent_at=_NOW, service_time=service_time)
+    def sent(
+        self, attempt: Attempt, *, service_time: datetime | None, service_sent_at: datetime | None = None
+    ) -> Attempt:
+        """Say that the POST is about to leave; by the service's clock, after the one and at about the other."""
+        return self._move(
+            attempt,
+            {State.INTENDED},
+            State.SENT,
+            sent_at=_NOW,
+            service_time=service_time,
+            service_sent_at=service_sent_at,
+        )
 
     def unsent(self, attempt: Attempt) -> Attempt:
         """Say that the POST never left, or was refused in a way that asks for patience."""

@@ -65,6 +65,8 @@ class Attempt:
     sent_at: datetime | None
     service_time: datetime | None
     """The service's own time before the POST: whatever the POST made is no older."""
+    service_sent_at: datetime | None
+    """The service's time at the POST, as estimated then."""
     doubted_at: datetime | None
     task_id: str | None
     submit_request_id: str | None

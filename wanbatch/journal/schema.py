@@ -80,6 +80,7 @@ attempts = sa.Table(
     sa.Column("intended_at", _Time, nullable=False),
     sa.Column("sent_at", _Time),
     sa.Column("service_time", _Time),
+    sa.Column("service_sent_at", _Time),
     sa.Column("doubted_at", _Time),
     sa.Column("task_id", sa.String, unique=True),
     sa.Column("submit_request_id", sa.String),
