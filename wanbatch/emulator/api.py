@@ -110,7 +110,6 @@ class Api:
                 raise
             return read_leniently(parsed), Failure(refused.code, refused.message)
 
-
     def _resolved(self, edit: Edit) -> Edit:
         """Refuse an upload that is not there, or not any more."""
         now = self._world.state.now()
