@@ -11,22 +11,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from wanbatch.catalogue import Verdict, rule
 from wanbatch.clerk import write_settled
-from wanbatch.errors import BudgetReached, ExitCode, LeftOpen, ManifestError, ProbeError
-from wanbatch.identity import TEMPORARY_STORE, media_identity, without_signature
+from wanbatch.errors import BudgetReached, ExitCode, LeftOpen, ManifestError
+from wanbatch.inputs import Inputs
 from wanbatch.journal import Cap, Outcome, State
 from wanbatch.manifest import read_manifest
 from wanbatch.pace import Gate
-from wanbatch.probe import Probed, Prober, problems
 from wanbatch.progress import Progress
 from wanbatch.reconcile import Reconciler
 from wanbatch.watch import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
 
     from wanbatch.client import WanClient
     from wanbatch.journal import Attempt, Journal
@@ -142,7 +141,7 @@ class Session:
         self.reconciler = Reconciler(
             client, journal, clock, durably=self.durably, interval_s=options.poll_interval
         )
-        self.prober = Prober()
+        self._inputs = Inputs(journal, self.durably)
         self.progress = Progress(
             run_id=self.run_id, currency=rates.currency, budget=caps[0].amount if caps else None
         )
@@ -161,7 +160,7 @@ class Session:
 
     async def aclose(self) -> None:
         """Close what the session itself opened."""
-        await self.prober.aclose()
+        await self._inputs.aclose()
         self._thread.shutdown()
 
     # ------------------------------------------------------------------------------------------ the effects
@@ -299,26 +298,18 @@ class Session:
             for item in chunk:
                 if item.key in theirs:
                     continue
-                if item.key in seen or item.key in self._in_hand or not self._is_ours(item):
+                if (
+                    item.key in seen
+                    or item.key in self._in_hand
+                    or not is_ours(item, self.options, self.service)
+                ):
                     self.progress.count(duplicates=1)
                     continue
                 seen.add(item.key)
-                if number := self._next_number(latest.get(item.key)):
+                if number := next_number(latest.get(item.key), self.options.retry):
                     yield item, number
                 else:
                     self._count_settled(latest[item.key])
-
-    def _is_ours(self, item: Item) -> bool:
-        return item.service is None or item.service in {self.options.service, self.service.name}
-
-    def _next_number(self, last: Attempt | None) -> int | None:
-        """Give the number of the next attempt at an item; None when it is to be left as it is."""
-        if last is None:
-            return 1
-        if last.open or last.outcome is Outcome.SUCCEEDED:
-            return None
-        asked = {str(last.outcome), last.code or ""} & set(self.options.retry)
-        return last.number + 1 if asked or may_try_again(last) else None
 
     def _count_settled(self, last: Attempt) -> None:
         if last.run_id == self.run_id:
@@ -355,28 +346,26 @@ class Session:
     # ------------------------------------------------------------------------------------------ the inputs
 
     async def input_seconds(self, item: Item) -> Decimal | None:
-        """Look at an item's inputs, once each, and say how long its video is; raises `ProbeError`.
+        """Look at an item's inputs and say how long its video is; see `wanbatch.inputs`."""
+        return await self._inputs.seconds(item)
 
-        None for a video in the service's temporary store, which nobody else can read.
-        """
-        video, *references = item.request.media
-        probed = await self._probed(video, "video", "video")
-        for number, image in enumerate(references, 1):
-            await self._probed(image, "image", f"reference_image_{number}")
-        return probed.duration if probed else None
 
-    async def _probed(self, medium: str, kind: Literal["video", "image"], column: str) -> Probed | None:
-        if medium.startswith(TEMPORARY_STORE):
-            return None
-        identity = await asyncio.to_thread(media_identity, medium)
-        if kept := await self.durably(self.journal.probe_of, identity):
-            return Probed.from_json(kept)
-        probed = await self.prober.probe(medium, kind)
-        if found := problems(probed, column):
-            words = "; ".join(f"{problem.value}: {problem.rule}" for problem in found)
-            raise ProbeError(f"{column} {without_signature(medium)}: {words}")
-        await self.durably(self.journal.keep_probe, identity, probed.to_json())
-        return probed
+def is_ours(item: Item, options: RunOptions, service: Service) -> bool:
+    """Say whether an item is for this service: it names none, or this one."""
+    return item.service is None or item.service in {options.service, service.name}
+
+
+def next_number(last: Attempt | None, retry: Collection[str]) -> int | None:
+    """Give the number of the next attempt at an item after its last; None when it is to be left as it is.
+
+    `retry` has the outcomes and error codes that are to be edited again.
+    """
+    if last is None:
+        return 1
+    if last.open or last.outcome is Outcome.SUCCEEDED:
+        return None
+    asked = {str(last.outcome), last.code or ""} & set(retry)
+    return last.number + 1 if asked or may_try_again(last) else None
 
 
 def may_try_again(last: Attempt) -> bool:

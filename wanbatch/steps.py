@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from wanbatch.journal import Attempt
     from wanbatch.models import Item, TaskReport, Usage
+    from wanbatch.pricing import Rate
     from wanbatch.session import Session, Work
     from wanbatch.storage import Stored
     from wanbatch.wire import Accepted
@@ -142,7 +143,7 @@ async def _claim(session: Session, work: Work) -> Attempt:
     request = work.item.request
     input_s = await session.input_seconds(work.item) if session.options.probe else None
     rate = session.rates.rate(request.resolution, session.clock.now().date())
-    worst = rate.cost(worst_seconds(input_s, request.duration) + _FRAMES_S) if rate else None
+    worst = reserve(rate, input_s, request.duration) if rate else None
     return await session.affordably(
         session.journal.claim,
         session.run_id,
@@ -155,6 +156,11 @@ async def _claim(session: Session, work: Work) -> Attempt:
         input_s=input_s,
         caps=session.caps,
     )
+
+
+def reserve(rate: Rate, input_s: Decimal | None, duration: int) -> Decimal:
+    """Give the worst that one edit can cost, to be reserved before it is submitted; see `worst_seconds`."""
+    return rate.cost(worst_seconds(input_s, duration) + _FRAMES_S)
 
 
 async def _send(session: Session, work: Work, attempt: Attempt) -> Attempt:
