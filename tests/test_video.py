@@ -59,7 +59,7 @@ def test_camera_footage_and_drawn_clips_come_back_edited(tmp_path: Path, prefect
             picture = video.streams.video[0]
             assert (picture.width, picture.height) == size
             assert picture.codec_context.name == "h264"
-            assert abs(float(video.duration or 0) / 1e6 - float(seconds)) < 0.1
+            assert abs(Decimal(video.duration or 0) / 1_000_000 - seconds) < Decimal("0.1")
             assert bool(video.streams.audio) is (name != "bikes" or _has_sound(bikes))
         assert rows.loc[name, "output_video_s"] == pytest.approx(seconds, abs=Decimal("0.05"))
 
