@@ -6,15 +6,12 @@ import os
 import shutil
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wanbatch.cli import display
 from wanbatch.cli.run import run_quietly
-from wanbatch.errors import UsageError
+from wanbatch.errors import ExitCode, UsageError
 from wanbatch.settings import ADDRESS_VARIABLE, KEY_VARIABLE
-
-if TYPE_CHECKING:
-    from wanbatch.errors import ExitCode
 
 _MARK = ".wanbatch-demo"
 _KEY = "sk-emulator"
@@ -48,7 +45,10 @@ def run_demo(folder: Path, *, speed: float) -> ExitCode:
     display.print_rows(_rows(folder / "ledger"))
     display.out.print()
     display.print_summary(ran.summary)
-    return ran.exit_code()
+    if ran.exit_code() is not ExitCode.SOME_FAILED:
+        return ran.exit_code()
+    display.out.print("two rows fail on purpose; `wanbatch run` ends with exit code 3 then")
+    return ExitCode.OK
 
 
 def _clear(folder: Path) -> None:
