@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
+from prefect.artifacts import (
+    acreate_markdown_artifact,
+    acreate_progress_artifact,
+    acreate_table_artifact,
+    aupdate_progress_artifact,
+)
+from prefect.events import emit_event
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from wanbatch.progress import Progress
+    from wanbatch.session import Session
     from wanbatch.summary import Summary
 
+
+_PROGRESS_EVERY_S = 15.0
 
 _log = logging.getLogger("wanbatch.flows")
 
@@ -30,6 +44,50 @@ async def show(summary: Summary) -> None:
             )
     except Exception as error:  # noqa: BLE001 - whatever a view does, the books are closed
         _log.warning("Prefect could not be shown the summary (%s)", type(error).__name__)
+
+
+@asynccontextmanager
+async def live_progress(session: Session) -> AsyncIterator[None]:
+    """Keep a progress bar beside the run in the UI, with what is spent and reserved."""
+    watching = asyncio.create_task(_watch(session.progress))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _watch(progress: Progress) -> None:
+    bar = None
+    while True:
+        try:
+            if bar is None:
+                bar = await acreate_progress_artifact(
+                    _percent(progress), key="progress", description=_money(progress)
+                )
+            else:
+                await aupdate_progress_artifact(bar, _percent(progress), description=_money(progress))
+        except Exception as error:  # noqa: BLE001 - a view that can't be updated is no reason to stop
+            _log.info("Prefect could not be shown the progress (%s)", type(error).__name__)
+        await asyncio.sleep(_PROGRESS_EVERY_S)
+
+
+def _percent(progress: Progress) -> float:
+    return round(100 * progress.settled / max(progress.rows, 1), 2)
+
+
+def _money(progress: Progress) -> str:
+    told = f"{progress.settled:,} of {progress.rows:,} rows; spent {progress.spent:f}, reserved {progress.reserved:f}"
+    return f"{told} {progress.currency or 'of unknown currency'}; {progress.in_doubt} in doubt"
+
+
+def tell_prefect(event: str, about: str, facts: dict[str, Any]) -> None:
+    """Make a Prefect event of what somebody may want to act on; `wanbatch.run.finished` and its like."""
+    emit_event(
+        event=f"wanbatch.{event}",
+        resource={"prefect.resource.id": f"wanbatch.{about}", "prefect.resource.name": about},
+        payload=facts,
+    )
 
 
 def summary_text(summary: Summary) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.artifacts import show
+from flows.artifacts import live_progress, show, tell_prefect
 from tasks.download import download_result
 from tasks.poll import await_edit
 from tasks.record import record_outcome
@@ -12,6 +12,7 @@ from tasks.submit import submit_edit
 from wanbatch import walk
 from wanbatch.opening import open_session
 from wanbatch.options import RunOptions
+from wanbatch.progress import notify
 from wanbatch.summary import Summary, summarise
 
 
@@ -21,9 +22,11 @@ async def edit_videos(options: RunOptions) -> Summary:
 
     Running it again continues: what is settled is skipped, what is open is taken up, nothing is paid twice.
     """
+    notify.set(tell_prefect)
     async with open_session(options) as session:
         steps = walk.Steps(submit_edit, await_edit, download_result, record_outcome)
-        await walk.edit_videos(session, steps)
+        async with live_progress(session):
+            await walk.edit_videos(session, steps)
         summary = await summarise(session)
     await show(summary)
     return summary

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pandas as pd
@@ -106,13 +107,30 @@ def test_a_manifest_goes_through_prefect(tmp_path: Path, account: Account, prefe
     assert "submit clip-0001" in names
     assert "poll clip-0002" in names
     artifacts = runs_of(prefect_server, "artifacts", artifacts={"flow_run_id": {"any_": [flow_run["id"]]}})
-    assert {artifact["key"] for artifact in artifacts} == {"summary", "cost"}
+    assert {artifact["key"] for artifact in artifacts} == {"summary", "cost", "progress"}
+    told = _events(prefect_server, "wanbatch.run.finished")
+    assert [event["payload"]["succeeded"] for event in told] == [5]
 
     second = run(tmp_path, account, prefect_server)
 
     assert second.returncode == 3, second.stderr
     assert len(account.get("tasks")["tasks"]) == 6
     assert sum(attempts.cost, Decimal(0)) == account.billed()
+
+
+def _events(api: str, name: str) -> list[dict[str, Any]]:
+    """Wait until the server shows an event of ours."""
+    for _ in range(60):
+        asked = {
+            "filter": {"event": {"name": [name]}, "occurred": {"since": "2020-01-01T00:00:00Z"}},
+            "limit": 50,
+        }
+        answer = httpx.post(f"{api}/events/filter", json=asked, timeout=30)
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["events"]
+        if found:
+            return found
+        time.sleep(0.5)
+    return []
 
 
 def _recorded_task_names(api: str, flow_run: str) -> set[str]:

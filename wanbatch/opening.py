@@ -20,10 +20,11 @@ from wanbatch.manifest import check_manifest
 from wanbatch.models import TaskStatus
 from wanbatch.options import parse_budget
 from wanbatch.pace import SystemClock
+from wanbatch.planning import hold_to
 from wanbatch.pricing import RateCard
 from wanbatch.progress import report_to
 from wanbatch.session import Session
-from wanbatch.settings import Limits, api_key, find_service
+from wanbatch.settings import api_key, find_service
 from wanbatch.storage import VideoStore, prepare_folder
 from wanbatch.watch import account_stopped, list_denied
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from wanbatch.options import RunOptions
     from wanbatch.pace import Clock
+    from wanbatch.planning import Pledge
     from wanbatch.settings import Service
 
 _log = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ async def open_session(
                 caps=checked.caps,
             )
             session.progress.rows = checked.rows
+            session.progress.slots = checked.service.limits.slots
             async with _running(session, options.max_runtime_s):
                 yield session
         finally:
@@ -101,7 +104,7 @@ class _Checked:
 
 def _checked(options: RunOptions, clock: Clock) -> _Checked:
     """Check everything that needs no network."""
-    service = find_service(options.service, limits=_limits(options))
+    service = find_service(options.service, limits=options.limits)
     key = api_key()
     rates = RateCard.load(options.rate_card or service.rate_card)
     caps = _caps(options, rates, clock)
@@ -109,6 +112,9 @@ def _checked(options: RunOptions, clock: Clock) -> _Checked:
     report = check_manifest(Path(options.manifest))
     if report.problems:
         raise ManifestError(f"{options.manifest}: nothing was submitted", report.problems)
+    if options.plan:
+        pledge = hold_to(Path(options.plan), options, service, rates)
+        caps = caps or _planned_caps(pledge, rates)
     Ledger(Path(options.ledger)).prepare()
     prepare_folder(Path(options.videos))
     return _Checked(service, key, rates, caps, report.rows)
@@ -144,16 +150,6 @@ async def _running(session: Session, runtime_s: float | None) -> AsyncIterator[N
         await session.aclose()
 
 
-def _limits(options: RunOptions) -> Limits:
-    usual = Limits()
-    return Limits(
-        slots=options.slots or usual.slots,
-        queue_ahead=usual.queue_ahead,
-        submit_rate=options.submit_rate or usual.submit_rate,
-        query_rate=options.query_rate or usual.query_rate,
-    )
-
-
 def _caps(options: RunOptions, rates: RateCard, clock: Clock) -> tuple[Cap, ...]:
     if options.budget is None:
         return ()
@@ -161,6 +157,13 @@ def _caps(options: RunOptions, rates: RateCard, clock: Clock) -> tuple[Cap, ...]
     if rates.currency is None:
         raise UsageError("--budget needs prices, and this service has none; name them with --rate-card")
     return (Cap(amount=amount, currency=rates.currency, since=since),)
+
+
+def _planned_caps(pledge: Pledge, rates: RateCard) -> tuple[Cap, ...]:
+    """Let the worst cost of the plan be the budget where none is named."""
+    if pledge.worst is None or rates.currency is None:
+        return ()
+    return (Cap(amount=pledge.worst, currency=rates.currency),)
 
 
 async def _greet(client: WanClient) -> None:
@@ -201,13 +204,15 @@ async def _clerk(session: Session) -> None:
 
 async def _ticker(session: Session) -> None:
     """Tell whoever watches how far we are."""
-    listener = report_to.get()
-    while listener:
-        session.progress.spent, session.progress.committed = await session.durably(session.money)
-        session.progress.at_service = session.window.taken
-        session.progress.in_doubt = session.reconciler.doubts
-        session.progress.trouble = session.watcher.trouble
-        listener(session.progress)
+    listener, started = report_to.get(), session.clock.monotonic()
+    while True:
+        progress = session.progress
+        progress.elapsed_s = session.clock.monotonic() - started
+        progress.at_service = session.window.taken
+        progress.in_doubt = session.reconciler.doubts
+        progress.trouble = session.watcher.trouble
+        if listener:
+            listener(progress)
         await session.clock.sleep(_PROGRESS_S)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wanbatch.errors import UsageError
+from wanbatch.settings import Limits
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PERIODS = ("day", "week", "month")
@@ -47,6 +48,10 @@ class RunOptions(BaseModel):
     ] = 5.0
     rate_card: Annotated[str | None, Field(description="Name of a built-in rate card, or a TOML file")] = None
     probe: Annotated[bool, Field(description="Look at every input before it is submitted")] = True
+    plan: Annotated[
+        str | None,
+        Field(description="File of `wanbatch plan --out`: another manifest, service or price is refused"),
+    ] = None
     slots: Annotated[
         int | None, Field(ge=1, description="Edits the account runs at once; 5 unless yours has more")
     ] = None
@@ -66,6 +71,17 @@ class RunOptions(BaseModel):
     def journal_url(self) -> str:
         """Where the journal is."""
         return self.journal or str(Path(self.ledger) / "journal.db")
+
+    @property
+    def limits(self) -> Limits:
+        """What the account may do."""
+        usual = Limits()
+        return Limits(
+            slots=self.slots or usual.slots,
+            queue_ahead=usual.queue_ahead,
+            submit_rate=self.submit_rate or usual.submit_rate,
+            query_rate=self.query_rate or usual.query_rate,
+        )
 
     @property
     def max_runtime_s(self) -> float | None:

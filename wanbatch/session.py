@@ -236,6 +236,7 @@ class Session:
         """
         taken_over = await self.durably(self.journal.take_over, self.run_id, self.service.name)
         theirs = {attempt.key for attempt in taken_over}
+        self.progress.reserved += sum((attempt.reserved or Decimal(0) for attempt in taken_over), Decimal(0))
         for attempt in taken_over:
             if attempt.state is State.PARKED and "parked" not in self.options.retry:
                 self.progress.count(parked=1)
@@ -337,11 +338,6 @@ class Session:
     async def flush(self) -> None:
         """Write what is settled into the ledger."""
         await self.durably(write_settled, self.journal, self.ledger, self.run_id)
-
-    def money(self) -> tuple[Decimal, Decimal]:
-        """Add up what this run has spent, and what it has spent and reserved, in the currency of its card."""
-        cap = Cap(amount=Decimal(0), currency=self.rates.currency or "")
-        return self.journal.spent(self.run_id), self.journal.committed(cap, self.run_id)
 
     # ------------------------------------------------------------------------------------------ the inputs
 

@@ -36,6 +36,7 @@ from wanbatch.models import TaskStatus
 from wanbatch.naming import output_name, safe_name
 from wanbatch.pace import delay
 from wanbatch.pricing import worst_seconds
+from wanbatch.progress import announce
 from wanbatch.redact import scrub
 from wanbatch.watch import TASK_LIFE
 
@@ -53,6 +54,8 @@ _log = logging.getLogger(__name__)
 
 _DOWNLOAD_TRIES = 8
 _UPLOAD_TRIES = 4
+_EXPIRY_RISK = timedelta(hours=4)
+"""So long before a result is gone somebody should know that it can't be fetched."""
 _UNREACHABLE_S = 1800.0
 """How long an address may not answer before a run gives up; nothing is sent meanwhile, so nothing is lost."""
 _SPACING_S = 5.0
@@ -127,6 +130,7 @@ async def submit(session: Session, work: Work) -> Submission:
             attempt = work.attempt = await _send(session, work, attempt)
         except (LeftOpen, AccountStopped, BadAnswer, NeverSent):
             await session.durably(session.journal.withdrawn, attempt)
+            session.progress.reserved -= attempt.reserved or Decimal(0)
             raise
     if attempt.state is State.IN_DOUBT:
         attempt = work.attempt = await session.reconciler.settle(attempt)
@@ -144,7 +148,7 @@ async def _claim(session: Session, work: Work) -> Attempt:
     input_s = await session.input_seconds(work.item) if session.options.probe else None
     rate = session.rates.rate(request.resolution, session.clock.now().date())
     worst = reserve(rate, input_s, request.duration) if rate else None
-    return await session.affordably(
+    attempt = await session.affordably(
         session.journal.claim,
         session.run_id,
         work.item,
@@ -156,6 +160,8 @@ async def _claim(session: Session, work: Work) -> Attempt:
         input_s=input_s,
         caps=session.caps,
     )
+    session.progress.reserved += attempt.reserved or Decimal(0)
+    return attempt
 
 
 def reserve(rate: Rate, input_s: Decimal | None, duration: int) -> Decimal:
@@ -325,6 +331,8 @@ async def _another_url(
     session: Session, edit: Edit, error: DownloadError, tries: int, deadline: datetime
 ) -> TaskReport:
     """Decide whether a failed download is worth another go, wait, and ask for a fresh URL."""
+    if deadline - session.client.clock.now() < _EXPIRY_RISK:
+        announce("expiry.risk", edit.name, task_id=edit.submission.task_id, deadline=deadline.isoformat())
     _log.warning("%s: %s", edit.submission.work.item.name, scrub(str(error)))
     if session.client.clock.now() > deadline + timedelta(hours=1):
         raise EditExpired(f"paid and lost: {scrub(str(error))}")
@@ -367,17 +375,20 @@ async def record(session: Session, work: Work, ending: Ending) -> None:
         message=ending.message,
         settled_at=now,
     )
+    cost = cost_of(attempt, ending.outcome, rate)
     await session.durably(
         session.journal.settled,
         attempt,
         ending.outcome,
         row=row,
-        cost=cost_of(attempt, ending.outcome, rate),
+        cost=cost,
         code=ending.code or None,
         message=row["message"],
         settled_at=now,
     )
     session.progress.count(**{str(ending.outcome): 1})
+    session.progress.reserved -= attempt.reserved or Decimal(0)
+    session.progress.spent += cost or Decimal(0)
 
 
 def _flagged(attempt: Attempt, ending: Ending) -> Ending:

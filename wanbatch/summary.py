@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wanbatch.errors import ExitCode
 from wanbatch.journal import Outcome, State
 from wanbatch.ledger import add_up
+from wanbatch.progress import announce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,6 +74,7 @@ async def summarise(session: Session) -> Summary:
         journal=session.options.journal_url,
         videos=session.options.videos,
     )
+    announce("run.finished", summary.run_id, exit_code=int(summary.exit_code), **dict(summary.counts))
     if listener := tell.get():
         listener(summary)
     return summary

@@ -20,6 +20,7 @@ from wanbatch.errors import (
 )
 from wanbatch.journal import Outcome, State
 from wanbatch.pace import delay
+from wanbatch.progress import announce
 from wanbatch.redact import scrub
 from wanbatch.session import Work, may_try_again
 from wanbatch.steps import Ending, ending_of
@@ -89,8 +90,14 @@ def _not_ended(session: Session, work: Work, problem: WanbatchError) -> None:
     match problem:
         case AccountStopped():
             session.stop(scrub(str(problem)), ExitCode.ACCOUNT_STOPPED)
-        case BudgetReached() | StorageError() | JournalError():
+        case BudgetReached():
             session.stop(str(problem), ExitCode.INCOMPLETE)
+            announce("budget.stopped", session.run_id, reason=str(problem))
+        case StorageError() | JournalError():
+            session.stop(str(problem), ExitCode.INCOMPLETE)
+        case Parked():
+            _log.warning("%s", scrub(str(problem)))
+            announce("attempt.parked", work.item.name, reason=scrub(str(problem)))
         case LeftOpen():
             _log.info("%s: left open: %s", work.item.name, problem)
         case _:

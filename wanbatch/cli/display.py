@@ -91,21 +91,36 @@ class _PlainLines:
 
 def progress_line(progress: Progress) -> str:
     """Say in one line how far a run is."""
-    parts = [f"{progress.settled:,}/{progress.rows:,} done"]
     counts = progress.counts
-    failed = counts["failed"] + counts["refused"] + counts["cancelled"] + counts["expired"]
-    waiting = (("at the service", progress.at_service), ("failed", failed), ("parked", counts["parked"]))
-    parts += [f"{number:,} {words}" for words, number in waiting if number]
-    if progress.in_doubt:
-        parts.append(f"{progress.in_doubt} in doubt")
-    if progress.spent is not None and progress.currency:
-        reserved = (progress.committed or Decimal(0)) - progress.spent
-        parts.append(f"spent {money(progress.spent, progress.currency)}, reserved {money(reserved, None)}")
+    failed = sum(counts[name] for name in ("failed", "refused", "cancelled", "expired"))
+    running = min(progress.at_service, progress.slots)
+    parts = [f"{progress.settled:,}/{progress.rows:,} done", f"{running}/{progress.slots} slots"]
+    shown = ((failed, "failed"), (progress.in_doubt, "in doubt"), (counts["parked"], "parked"))
+    parts += [f"{number:,} {words}" for number, words in shown if number]
+    if progress.currency:
+        parts.append(f"spent {money(progress.spent, progress.currency)}")
+        parts.append(f"reserved {money(progress.reserved, None)}")
         if progress.budget is not None:
-            parts.append(f"budget {money(progress.budget, None)}")
+            left = progress.budget - progress.spent - progress.reserved
+            parts.append(f"{money(max(left, Decimal(0)), None)} of the budget left")
+    if progress.left_s is not None:
+        parts.append(f"{duration(progress.left_s)} to go")
     if progress.trouble:
         parts.append(f"trouble: {scrub(progress.trouble)[:80]}")
     return " · ".join(parts)
+
+
+def duration(seconds_left: float) -> str:
+    """Show a length of time in its two largest units."""
+    whole = round(seconds_left)
+    for unit, size, next_unit, next_size in (
+        ("d", 86_400, "h", 3_600),
+        ("h", 3_600, "m", 60),
+        ("m", 60, "s", 1),
+    ):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // next_size}{next_unit}"
+    return f"{whole}s"
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], *, title: str | None = None) -> None:

@@ -281,14 +281,6 @@ class Journal:
         reserved = db.scalar(sa.select(sa.func.sum(schema.attempts.c.reserved)).where(going))
         return (spent or Decimal(0)) + (reserved or Decimal(0))
 
-    def spent(self, run_id: str) -> Decimal:
-        """Add up what a run has spent."""
-        query = sa.select(sa.func.sum(schema.attempts.c.cost)).where(
-            schema.attempts.c.run_id == run_id, schema.attempts.c.state == State.SETTLED
-        )
-        with self._read() as db:
-            return db.scalar(query) or Decimal(0)
-
     def spent_by_currency(self) -> dict[str, Decimal]:
         """Add up what all runs have spent."""
         sums = sa.select(schema.attempts.c.currency, sa.func.sum(schema.attempts.c.cost)).where(
