@@ -1,0 +1,1 @@
+"""The ledger as tables, a page and FOCUS rows."""
