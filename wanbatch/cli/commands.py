@@ -95,6 +95,14 @@ def run(
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Look at every input before it is submitted.")
     ] = True,
+    plan: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--plan",
+            help="Hold the run to a file of `wanbatch plan --out`, its cost included.",
+            metavar="FILE",
+        ),
+    ] = None,
     slots: Annotated[
         int | None, typer.Option("--slots", help="Edits your account runs at once (5).", min=1)
     ] = None,
@@ -123,6 +131,7 @@ def run(
         poll_interval=poll_interval,
         rate_card=rate_card,
         probe=probe,
+        plan=plan,
         slots=slots,
         submit_rate=submit_rate,
         query_rate=query_rate,
@@ -142,6 +151,53 @@ def check(
     from wanbatch.cli.check import run_check
 
     sys.exit(run_check(manifest, probe=probe, as_json=as_json))
+
+
+@app.command()
+def plan(
+    manifest: Annotated[str, typer.Argument(help="CSV, TSV, JSON Lines or Parquet.", metavar="MANIFEST")],
+    service: Service = None,
+    ledger: Ledger = "ledger",
+    journal: Journal = None,
+    retry: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--retry", help="Edit again what ended so: failed, expired, parked, refused, or an error code."
+        ),
+    ] = None,
+    rate_card: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--rate-card", help="Name of a built-in rate card, or a TOML file.", metavar="NAME_OR_FILE"
+        ),
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Look at every input that would be submitted.")
+    ] = True,
+    slots: Annotated[
+        int | None, typer.Option("--slots", help="Edits your account runs at once (5).", min=1)
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="Keep the plan for `wanbatch run --plan`.", metavar="FILE"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a run would do, what it would cost and how long it would take. Needs no key."""
+    from wanbatch.cli.plan import show_plan
+    from wanbatch.options import RunOptions
+
+    options = RunOptions(
+        manifest=manifest,
+        service=service,
+        ledger=ledger,
+        journal=journal,
+        retry=tuple(retry or ()),
+        rate_card=rate_card,
+        probe=probe,
+        slots=slots,
+    )
+    sys.exit(show_plan(options, out=out, as_data=as_json))
 
 
 @app.command()
