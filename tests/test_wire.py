@@ -284,3 +284,19 @@ def test_the_list_is_read() -> None:
 def test_retry_after_is_understood(headers: dict[str, str], seconds: float | None) -> None:
     """Seconds, milliseconds and dates are understood; nonsense is no advice."""
     assert wire.retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize(
+    ("url", "until"),
+    [
+        ("https://x/v.mp4?Expires=1787578874&Signature=s", datetime(2026, 8, 24, 13, 41, 14, tzinfo=UTC)),
+        ("https://x/v.mp4?Expires=soon", None),
+        ("https://x/v.mp4?Expires=99999999999999999999", None),
+        ("https://x/v.mp4", None),
+        ("https://[", None),
+        ("", None),
+    ],
+)
+def test_a_result_url_says_until_when_it_holds(url: str, until: datetime | None) -> None:
+    """The deadline of a download is read from the signed URL, where it is there."""
+    assert wire.url_expiry(url) == until

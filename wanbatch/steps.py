@@ -39,6 +39,7 @@ from wanbatch.pricing import worst_seconds
 from wanbatch.progress import announce
 from wanbatch.redact import scrub
 from wanbatch.watch import TASK_LIFE
+from wanbatch.wire import url_expiry
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -53,9 +54,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _DOWNLOAD_TRIES = 8
+_STRICT_TRIES = 3
+"""A whole video that comes with the wrong length so often is what the service made: kept, and flagged."""
 _UPLOAD_TRIES = 4
 _EXPIRY_RISK = timedelta(hours=4)
 """So long before a result is gone somebody should know that it can't be fetched."""
+_LATE = timedelta(hours=1)
 _UNREACHABLE_S = 1800.0
 """How long an address may not answer before a run gives up; nothing is sent meanwhile, so nothing is lost."""
 _SPACING_S = 5.0
@@ -100,6 +104,8 @@ class Delivery:
     output: str
     size: int
     sha256: str
+    note: str = ""
+    """What is odd about it, in one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,39 +308,50 @@ async def download(session: Session, edit: Edit) -> Delivery:
     Raises `EditExpired` when it is gone, `DownloadError` or `StorageError` when it is left for the next run.
     """
     attempt = _attempt_of(edit.submission)
-    deadline = (edit.report.submitted_at or edit.submission.submitted_at) + TASK_LIFE
+    deadline, _ = _deadlines(edit)
     name = output_name(edit.submission.work.item)
     report = edit.report
     async with session.downloads.enter(deadline):
         for tries in itertools.count(1):
             try:
-                stored = await _fetched(session, report, name, attempt.key)
+                stored = await _fetched(session, report, name, attempt.key, strict=tries < _STRICT_TRIES)
             except DownloadError as error:
-                report = await _another_url(session, edit, error, tries, deadline)
+                report = await _another_url(session, edit, error, tries)
             else:
                 break
     work = edit.submission.work
     work.attempt = await session.durably(
         session.journal.stored, attempt, output=str(stored.path), size=stored.size, sha256=stored.sha256
     )
-    return Delivery(edit=edit, output=str(stored.path), size=stored.size, sha256=stored.sha256)
+    return Delivery(
+        edit=edit, output=str(stored.path), size=stored.size, sha256=stored.sha256, note=stored.note
+    )
 
 
-async def _fetched(session: Session, report: TaskReport, name: str, key: str) -> Stored:
+def _deadlines(edit: Edit) -> tuple[datetime, datetime]:
+    """Say until when the result can surely be had, and after when it surely can't.
+
+    A task lives 24 hours from its submit or, by another of the vendor's pages, from its end; the URL says for itself.
+    """
+    life = (edit.report.submitted_at or edit.submission.submitted_at) + TASK_LIFE
+    expiry = url_expiry(edit.report.video_url or "") or life
+    return min(life, expiry), max(life, expiry) + _LATE
+
+
+async def _fetched(session: Session, report: TaskReport, name: str, key: str, *, strict: bool) -> Stored:
     if report.video_url is None:
         raise DownloadError(f"{name}: the service gives no result URL")
     seconds = report.usage.output_video_s if report.usage else None
-    return await session.store.fetch(report.video_url, name, key=key, seconds=seconds)
+    return await session.store.fetch(report.video_url, name, key=key, seconds=seconds, strict=strict)
 
 
-async def _another_url(
-    session: Session, edit: Edit, error: DownloadError, tries: int, deadline: datetime
-) -> TaskReport:
+async def _another_url(session: Session, edit: Edit, error: DownloadError, tries: int) -> TaskReport:
     """Decide whether a failed download is worth another go, wait, and ask for a fresh URL."""
+    deadline, gone = _deadlines(edit)
     if deadline - session.client.clock.now() < _EXPIRY_RISK:
         announce("expiry.risk", edit.name, task_id=edit.submission.task_id, deadline=deadline.isoformat())
     _log.warning("%s: %s", edit.submission.work.item.name, scrub(str(error)))
-    if session.client.clock.now() > deadline + timedelta(hours=1):
+    if session.client.clock.now() > gone:
         raise EditExpired(f"paid and lost: {scrub(str(error))}")
     if tries >= _DOWNLOAD_TRIES:
         raise error

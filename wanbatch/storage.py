@@ -34,6 +34,8 @@ class Stored:
     path: Path
     size: int
     sha256: str
+    note: str = ""
+    """What is odd about it, in one line."""
 
 
 class VideoStore:
@@ -53,8 +55,12 @@ class VideoStore:
         """Close every connection."""
         await self._http.aclose()
 
-    async def fetch(self, url: str, name: str, *, key: str, seconds: Decimal | None) -> Stored:
+    async def fetch(
+        self, url: str, name: str, *, key: str, seconds: Decimal | None, strict: bool = True
+    ) -> Stored:
         """Fetch a finished video into `name`; `seconds` is what the service says it lasts.
+
+        A whole video of another length is refused when `strict`, and kept with a note otherwise.
 
         A file that is there already and is another video is never replaced: a row whose prompt was changed keeps
         its id but is another edit, and the folder may hold files of yours. The item's key then goes into the name.
@@ -65,11 +71,13 @@ class VideoStore:
         part = path.with_name(f"{path.name}.{key[:8]}.part")
         try:
             size, sha256 = await self._stream(url, part)
-            await asyncio.to_thread(_verify, part, name, seconds)
+            note = await asyncio.to_thread(_verify, part, name, seconds)
+            if note and strict:
+                raise DownloadError(note)
             path = await asyncio.to_thread(_publish, part, path, key, sha256)
         except OSError as error:
             raise _storage_error(path, error) from None
-        return Stored(path, size, sha256)
+        return Stored(path, size, sha256, note)
 
     def _allow(self, url: str) -> None:
         """Refuse a result URL that leads anywhere but to the vendor's storage, or to the very service we use."""
@@ -141,14 +149,15 @@ def _refusal(response: httpx.Response) -> str:
     )
 
 
-def _verify(part: Path, name: str, seconds: Decimal | None) -> None:
-    """Open the file as a video, read it to its end, and hold its length against what was billed."""
+def _verify(part: Path, name: str, seconds: Decimal | None) -> str:
+    """Open the file as a video, read it to its end, and say when its length is not what was billed."""
     try:
         lasts = video_seconds(part)
     except (av.error.FFmpegError, ValueError) as error:
         raise DownloadError(f"{name}: what came is not a video that opens ({type(error).__name__})") from None
     if seconds is not None and abs(lasts - seconds) > max(Decimal("0.5"), seconds / 20):
-        raise DownloadError(f"{name}: lasts {lasts:.2f} s, but {seconds} s were billed")
+        return f"{name}: lasts {lasts:.2f} s, but {seconds} s were billed"
+    return ""
 
 
 def video_seconds(path: Path) -> Decimal:

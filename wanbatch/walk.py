@@ -74,7 +74,7 @@ async def _edited(session: Session, work: Work, steps: Steps) -> Ending | None:
         submission = await steps.submit(session, work)
         edit = await steps.wait(session, submission)
         work.place.leave()  # the service has a free slot; what follows is between us and its result host
-        await steps.download(session, edit)
+        delivery = await steps.download(session, edit)
     except ClaimLost:
         raise
     except WanbatchError as problem:
@@ -82,7 +82,8 @@ async def _edited(session: Session, work: Work, steps: Steps) -> Ending | None:
             return ending
         _not_ended(session, work, problem)
         return None
-    return Ending(outcome=Outcome.SUCCEEDED)
+    code = "LengthUnexpected" if delivery.note else ""
+    return Ending(outcome=Outcome.SUCCEEDED, code=code, message=delivery.note)
 
 
 def _not_ended(session: Session, work: Work, problem: WanbatchError) -> None:

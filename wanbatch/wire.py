@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from wanbatch.errors import BadAnswer, NeverSent, Refused, SubmitInDoubt
 from wanbatch.models import MODEL, AudioSetting, ListedTask, TaskReport, TaskStatus, Usage
@@ -223,6 +223,15 @@ def parse_time(text: object) -> datetime | None:
         parsed = datetime.fromisoformat(text.strip())
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=SERVICE_ZONE)).astimezone(UTC)
     except (ValueError, OverflowError):
+        return None
+
+
+def url_expiry(url: str) -> datetime | None:
+    """Read until when a signed result URL holds: `Expires` in seconds since 1970; None when it does not say."""
+    try:
+        query = dict(parse_qsl(urlsplit(url).query))
+        return datetime.fromtimestamp(0, UTC) + timedelta(seconds=int(query["Expires"]))
+    except (KeyError, ValueError, OverflowError):
         return None
 
 
