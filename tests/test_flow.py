@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_grou
 WANBATCH = Path(sys.executable).with_name("wanbatch")
 
 
-@pytest.fixture(scope="module")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Give the API address of a real Prefect server of our own."""
-    home = tmp_path_factory.mktemp("prefect")
+@contextmanager
+def serving_prefect(home: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run a real Prefect server of our own: its API address and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     quiet = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    code = f"from prefect.server.api.server import create_app; import uvicorn; uvicorn.run(create_app(), port={port})"
     server = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        [sys.executable, "-c", code],
         env=os.environ | quiet,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -40,10 +41,17 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     api = f"http://127.0.0.1:{port}/api"
     try:
         _until_healthy(api, server)
-        yield api
+        yield api, server
     finally:
         server.terminate()
         server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give the API address of a real Prefect server of our own."""
+    with serving_prefect(tmp_path_factory.mktemp("prefect")) as (api, _):
+        yield api
 
 
 def _until_healthy(api: str, server: subprocess.Popen[bytes]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Account, emulated, environment, options, point_to, write_manifest
-from tests.test_flow import WANBATCH, prefect_server
+from tests.test_flow import WANBATCH, prefect_server, serving_prefect
 from tests.test_walk import attempts, books_agree, edit
 from wanbatch import walk
 from wanbatch.errors import ExitCode, JournalError, LedgerError, StorageError
@@ -235,6 +235,38 @@ async def test_a_locked_journal_is_waited_for_and_then_said_so(
 
 
 # ------------------------------------------------------------------------------------------------ the world
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("prefect")
+def test_a_prefect_server_that_dies_takes_nothing_with_it(tmp_path: Path) -> None:
+    """When Prefect's server is killed in mid-run, every edit is still made, fetched and booked, and the run ends."""
+    with serving_prefect(tmp_path / "server") as (api, server), emulated(speed=60) as account:
+        write_manifest(tmp_path / "m.csv", 8)
+        settings = environment(account, tmp_path / "prefect") | {"PREFECT_API_URL": api}
+        command = [
+            str(WANBATCH),
+            "run",
+            "m.csv",
+            "--service",
+            "emulator",
+            "--no-probe",
+            "--poll-interval",
+            "0.2",
+        ]
+        running = subprocess.Popen(
+            command, cwd=tmp_path, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        while not account.bill():
+            assert running.poll() is None
+            time.sleep(0.1)
+        server.kill()
+        told = running.communicate(timeout=150)[0]
+        assert running.returncode == 0, told
+        assert "Traceback" not in told
+        assert len(account.get("tasks")["tasks"]) == 8
+        books_agree(tmp_path, account)
 
 
 async def test_a_network_that_goes_away_is_waited_for(tmp_path: Path) -> None:

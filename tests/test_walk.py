@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,8 @@ from wanbatch.journal import Journal, State
 from wanbatch.ledger import Ledger
 from wanbatch.opening import open_session
 from wanbatch.options import RunOptions
+from wanbatch.session import Session, Work
+from wanbatch.steps import Submission, submit
 from wanbatch.summary import Summary, summarise
 
 pytestmark = pytest.mark.timeout(90)
@@ -316,3 +319,22 @@ async def test_a_state_that_was_stored_is_only_recorded(tmp_path: Path, account:
     assert attempt.state is State.STORED
     assert (await edit(asked)).exit_code is ExitCode.OK
     books_agree(tmp_path, account)
+
+
+async def test_a_bill_far_beyond_the_input_is_flagged(tmp_path: Path, account: Account) -> None:
+    """When the service bills what the probed input can't explain, the row says so."""
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("video,prompt\nhttps://media.example.com/v.mp4?seconds=9.00,clay\n")
+    async with open_session(options(tmp_path, manifest)) as session:
+
+        async def claim_short(session: Session, work: Work) -> Submission:
+            submission = await submit(session, work)
+            with sqlite3.connect(tmp_path / "ledger" / "journal.db") as db:
+                db.execute("UPDATE attempts SET input_s = 2000000")  # as if the probe had found two seconds
+            return submission
+
+        await walk.edit_videos(session, walk.Steps(submit=claim_short))
+        await summarise(session)
+    (row,) = attempts(tmp_path)
+    assert (row["status"], row["code"], row["cost"]) == ("succeeded", "UsageUnexpected", account.billed())
+    assert "billed 18" in row["message"]
