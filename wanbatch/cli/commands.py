@@ -259,11 +259,48 @@ def restore(ledger: Ledger = "ledger", journal: Journal = None) -> None:
 def report(
     ledger: Ledger = "ledger",
     run: Annotated[Optional[str], typer.Option("--run", help="One run alone.", metavar="RUN_ID")] = None,  # noqa: UP045
+    form: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--format", help="focus: rows of the FOCUS specification, into --out.", metavar="FORMAT"
+        ),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="Where --format goes: FILE.csv or FILE.parquet.", metavar="FILE"),
+    ] = None,
+    focus_version: Annotated[
+        str, typer.Option("--focus-version", help="1.2 or 1.4.", metavar="VERSION")
+    ] = "1.2",
+    billing_account: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--billing-account", help="FOCUS's BillingAccountId; default: the service.", metavar="ID"
+        ),
+    ] = None,
+    html: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--html", help="Write one page with charts, failures, before and after.", metavar="FILE"
+        ),
+    ] = None,
+    stills: Annotated[
+        int, typer.Option("--stills", help="Attempts the page shows pictures of.", min=0)
+    ] = 200,
     as_json: AsJson = False,
 ) -> None:
-    """Show what was spent, by resolution and outcome."""
+    """Show what was spent, by resolution and outcome; or write it as a page or as FOCUS rows."""
+    from wanbatch.cli.export import export_focus, export_html
     from wanbatch.cli.report import show_report
 
+    if html is not None:
+        sys.exit(export_html(Path(ledger), run_id=run, to=html, stills=stills))
+    if form == "focus":
+        sys.exit(
+            export_focus(Path(ledger), run_id=run, to=out, version=focus_version, account=billing_account)
+        )
+    if form is not None:
+        raise UsageError(f"--format {form}: focus is the one there is")
     sys.exit(show_report(Path(ledger), run_id=run, as_json=as_json))
 
 

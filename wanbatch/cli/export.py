@@ -1,0 +1,48 @@
+"""`wanbatch report --html` and `--format focus`: the ledger as files for people and tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from wanbatch.cli import display
+from wanbatch.errors import ExitCode, LedgerError, UsageError
+from wanbatch.ledger import Ledger
+
+
+def export_html(ledger: Path, *, run_id: str | None, to: Path, stills: int) -> ExitCode:
+    """Write the ledger, or one run of it, as a page; gives the exit code."""
+    from wanbatch.report.html import write_page
+
+    write_page(_attempts(ledger, run_id), to, stills=stills)
+    display.out.print(f"wrote {escape(str(to))}")
+    return ExitCode.OK
+
+
+def export_focus(
+    ledger: Path, *, run_id: str | None, to: Path | None, version: str, account: str | None
+) -> ExitCode:
+    """Write the ledger, or one run of it, as FOCUS rows; gives the exit code."""
+    from wanbatch.report.focus import FocusVersion, write_focus
+
+    if to is None:
+        raise UsageError("--format focus needs --out FILE.csv or FILE.parquet")
+    if version not in set(FocusVersion):
+        raise UsageError(f"--focus-version {version}: give one of {', '.join(FocusVersion)}")
+    written = write_focus(_attempts(ledger, run_id), to, version=FocusVersion(version), account=account)
+    display.out.print(f"wrote {written.rows:,} rows to {escape(str(to))}")
+    if written.unknown_cost:
+        display.err.print(
+            f"left out {written.unknown_cost:,} attempts of unknown cost: FOCUS has no such thing"
+        )
+    return ExitCode.OK
+
+
+def _attempts(ledger: Path, run_id: str | None) -> list[dict[str, Any]]:
+    attempts: list[dict[str, Any]] = Ledger(ledger).read_attempts().to_pylist()
+    chosen = [row for row in attempts if run_id in {None, row["run_id"]}]
+    if not chosen:
+        raise LedgerError(f"{ledger}: no attempts of run {run_id}")
+    return chosen
