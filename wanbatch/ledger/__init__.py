@@ -16,13 +16,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from wanbatch.errors import LedgerError
 from wanbatch.ledger.compacting import Compaction, compact_attempts, swallowed
 from wanbatch.ledger.files import clear_errors, first_line, locked, publish, whole
 from wanbatch.ledger.reading import read
 from wanbatch.ledger.schema import ATTEMPTS, PLACES, SCHEMA_VERSION, TOTALS
-from wanbatch.ledger.summing import SUMMED, add_up_table, of_run
+from wanbatch.ledger.summing import SUMMED, add_up_table
 from wanbatch.ledger.verifying import verify_ledger
 
 if TYPE_CHECKING:
@@ -83,13 +84,17 @@ class Ledger:
         return table
 
     def read_attempts(
-        self, columns: Sequence[str] | None = None, *, categories: Collection[str] = ()
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        categories: Collection[str] = (),
+        where: pc.Expression | None = None,
     ) -> pa.Table:
-        """Read every attempt, once; raises `LedgerError` when there is nothing, or a file is damaged.
+        """Read every attempt of which `where` holds, once; raises `LedgerError` when nothing is there, or damaged.
 
         `categories` are text columns of few values: they come, and are read and grouped by faster, as dictionaries.
         """
-        return read(self.attempts, ATTEMPTS, columns, categories=categories)
+        return read(self.attempts, ATTEMPTS, columns, categories=categories, where=where)
 
     def read_totals(self) -> pa.Table:
         """Read the totals of every run; raises `LedgerError` when there is nothing, or a file is damaged."""
@@ -104,9 +109,8 @@ class Ledger:
     def totals_by(self, *, run_id: str | None = None) -> list[dict[str, Any]]:
         """Add up all attempts, or those of one run, by service, currency, resolution and status."""
         by = ("service", "currency", "resolution", "status")
-        table = self.read_attempts(["run_id", *by, *SUMMED], categories=by)
-        if run_id is not None:
-            table = of_run(table, run_id)
+        where = None if run_id is None else pc.field("run_id") == run_id
+        table = self.read_attempts([*by, *SUMMED], categories=by, where=where)
         if not table.num_rows:
             raise LedgerError(f"{self.folder}: no attempts of run {run_id}")
         return add_up_table(table, by)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wanbatch.errors import LedgerError
 from wanbatch.ledger.files import clear_errors, locked, publish, sync_folder, whole
 from wanbatch.ledger.reading import SWALLOWED_KEY, list_folder, table_of
 from wanbatch.ledger.schema import ATTEMPTS
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from wanbatch.ledger.reading import LedgerFile, Listing
+    from wanbatch.ledger.reading import LedgerFile
 
 _ORDER = [("settled_at", "ascending"), ("key", "ascending"), ("attempt", "ascending")]
 _PREFIX = "merged-"
@@ -61,7 +60,14 @@ def swallowed(day: Path, name: str) -> bool:
 
 
 def _compact_day(day: Path, folder: Path) -> bool:
-    listing = _listed(day)
+    try:
+        return _merge(day, folder)
+    except FileNotFoundError:
+        return True  # another compaction removed a file that was listed: this day is in its hands
+
+
+def _merge(day: Path, folder: Path) -> bool:
+    listing = list_folder(day, ATTEMPTS)
     with clear_errors(day), locked(folder):
         _remove(listing.left_behind)
     if len(listing.files) <= 1:
@@ -77,13 +83,6 @@ def _compact_day(day: Path, folder: Path) -> bool:
         publish(temporary, path)
         _remove(files)
     return True
-
-
-def _listed(day: Path) -> Listing:
-    try:
-        return list_folder(day, ATTEMPTS)
-    except FileNotFoundError:
-        raise LedgerError(f"{day}: another compaction is at work; try again when it is done") from None
 
 
 def _remove(files: Sequence[LedgerFile]) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
+    import pyarrow.compute as pc
+
 SWALLOWED_KEY = "wanbatch.swallowed"
 """Where a merged file names the files whose rows it took over, in its Parquet metadata."""
 
@@ -63,16 +65,24 @@ def list_folder(folder: Path, schema: pa.Schema, *, categories: Collection[str] 
 
 
 def read(
-    folder: Path, schema: pa.Schema, columns: Sequence[str] | None = None, *, categories: Collection[str] = ()
+    folder: Path,
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+    *,
+    categories: Collection[str] = (),
+    where: pc.Expression | None = None,
 ) -> pa.Table:
-    """Read every row once, in the columns of `schema`; raises `LedgerError` where there is nothing or it is damaged."""
-    chosen = pa.schema([_field(schema.field(name), categories) for name in columns or schema.names])
+    """Read every row (of those `where` holds) once, in the columns of `schema`.
+
+    Raises `LedgerError` where there is nothing or it is damaged.
+    """
+    whole = _full(schema, categories)
     for attempt in range(_TRIES):
         try:
             files = list_folder(folder, schema, categories=categories).files
             if not files:
                 break
-            return _read(files, chosen.with_metadata(schema.metadata), folder)
+            return _read(files, columns or schema.names, folder, whole, where)
         except FileNotFoundError:
             if attempt == _TRIES - 1:
                 raise LedgerError(f"{folder}: its files keep changing; try again") from None
@@ -81,7 +91,7 @@ def read(
 
 def table_of(file: LedgerFile, schema: pa.Schema) -> pa.Table:
     """Read one file in the columns of `schema`."""
-    return _read((file,), schema, file.path)
+    return _read((file,), schema.names, file.path, schema)
 
 
 def _paths(folder: Path) -> list[Path]:
@@ -106,18 +116,31 @@ def _open(path: Path, schema: pa.Schema, form: ds.ParquetFileFormat) -> LedgerFi
             raise
 
 
-def _read(files: Sequence[LedgerFile], schema: pa.Schema, where: Path) -> pa.Table:
+def _read(
+    files: Sequence[LedgerFile],
+    columns: Sequence[str],
+    folder: Path,
+    schema: pa.Schema,
+    where: pc.Expression | None = None,
+) -> pa.Table:
     ours = [file.fragment for file in files if file.version == SCHEMA_VERSION]
     older = [file for file in files if file.version != SCHEMA_VERSION]
     try:
-        tables = [ds.FileSystemDataset(ours, schema, ours[0].format, _DISK).to_table()] if ours else []
-        tables += [upgrade(file.fragment.to_table(), schema) for file in older]
+        tables = [upgrade(file.fragment.to_table(), schema) for file in older]
+        tables = [(table if where is None else table.filter(where)).select(list(columns)) for table in tables]
+        if ours:
+            dataset = ds.FileSystemDataset(ours, schema, ours[0].format, _DISK)
+            tables.append(dataset.to_table(columns=list(columns), filter=where))
         return pa.concat_tables(tables)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError):
-        with clear_errors(where):
+        with clear_errors(folder):
             raise
+
+
+def _full(schema: pa.Schema, categories: Collection[str]) -> pa.Schema:
+    return pa.schema([_field(field, categories) for field in schema], metadata=schema.metadata)
 
 
 def _field(field: pa.Field, categories: Collection[str]) -> pa.Field:

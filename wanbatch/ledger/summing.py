@@ -5,8 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -36,8 +34,3 @@ def add_up_table(table: pa.Table, by: Sequence[str]) -> list[dict[str, Any]]:
         for row in sums.to_pylist()
     ]
     return sorted(groups, key=lambda group: [(group[name] is not None, group[name]) for name in by])
-
-
-def of_run(table: pa.Table, run_id: str) -> pa.Table:
-    """Keep the attempts of one run."""
-    return table.filter(pc.field("run_id") == run_id)
