@@ -25,6 +25,7 @@ from wanbatch.errors import ExitCode, JournalError, LedgerError, StorageError
 from wanbatch.journal import Journal, State
 from wanbatch.opening import open_session
 from wanbatch.pace import SystemClock
+from wanbatch.summary import summarise
 
 __all__ = ["prefect_server"]
 
@@ -217,6 +218,26 @@ async def test_a_damaged_journal_is_said_so_and_rebuilt(tmp_path: Path) -> None:
     assert "4 settled attempts are back" in told.stdout
     summary = await edit(asked)
     assert summary.counts == {"done_before": 4}
+
+
+async def edit_with_a_journal_that_breaks(folder: Path) -> None:
+    """Run the walk, and take the journal's table away under it."""
+    async with open_session(options(folder, write_manifest(folder / "m.csv", 6))) as session:
+        with sqlite3.connect(folder / "ledger" / "journal.db") as db:
+            db.execute("ALTER TABLE attempts RENAME TO gone")
+        await walk.edit_videos(session, walk.Steps())
+        assert session.stopped is not None
+        await summarise(session)
+
+
+async def test_a_journal_that_goes_bad_in_mid_run_ends_it_in_one_line(
+    tmp_path: Path, account: Account
+) -> None:
+    """When the journal can't be written any more nothing is submitted, and the error is one line, not a trace."""
+    with pytest.raises(JournalError) as caught:
+        await edit_with_a_journal_that_breaks(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert account.get("tasks")["tasks"] == []
 
 
 async def test_a_locked_journal_is_waited_for_and_then_said_so(

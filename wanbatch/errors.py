@@ -180,8 +180,6 @@ class StorageError(WanbatchError):
 class JournalError(WanbatchError):
     """The journal is locked, damaged, or not one of ours."""
 
-    exit_code = ExitCode.USAGE
-
 
 class ClaimLost(WanbatchError):
     """Another run, or a person, has this attempt now; it is theirs to finish."""
@@ -189,6 +187,8 @@ class ClaimLost(WanbatchError):
 
 class LedgerError(WanbatchError):
     """The ledger can't be read or written."""
+
+    exit_code = ExitCode.USAGE
 
 
 class BudgetReached(WanbatchError):

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 
 from wanbatch.catalogue import Verdict, rule
 from wanbatch.client import WanClient
-from wanbatch.errors import BadAnswer, ExitCode, ManifestError, NeverSent, Refused, UsageError, WanbatchError
+from wanbatch.errors import (
+    BadAnswer,
+    ExitCode,
+    JournalError,
+    LedgerError,
+    ManifestError,
+    NeverSent,
+    Refused,
+    StorageError,
+    UsageError,
+    WanbatchError,
+)
 from wanbatch.journal import Cap, Journal
 from wanbatch.lease import HEARTBEAT_S
 from wanbatch.ledger import Ledger
@@ -84,8 +95,15 @@ async def open_session(
 
 
 async def preflight(options: RunOptions) -> None:
-    """Find what `open_session` would complain of, without starting anything."""
-    checked = await asyncio.to_thread(_checked, options, SystemClock())
+    """Find what `open_session` would complain of, without starting anything.
+
+    Raises `UsageError`, `AccountStopped` or `NeverSent`.
+    """
+    try:
+        checked = await asyncio.to_thread(_checked, options, SystemClock())
+        (await asyncio.to_thread(Journal.open, options.journal_url)).close()
+    except (JournalError, LedgerError, StorageError) as error:
+        raise UsageError(str(error)) from None
     client = WanClient(checked.service, checked.key, clock=SystemClock())
     try:
         await _greet(client)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from wanbatch.errors import ExitCode
+from wanbatch.errors import ExitCode, LedgerError
 from wanbatch.journal import Outcome, State
 from wanbatch.ledger import add_up
 from wanbatch.progress import announce
@@ -52,7 +52,10 @@ tell: ContextVar[Callable[[Summary], None] | None] = ContextVar("tell", default=
 
 async def summarise(session: Session) -> Summary:
     """Write the last of the ledger and the totals, and add up."""
-    await session.flush()
+    try:
+        await session.flush()
+    except LedgerError as error:  # the journal has it all: the next run writes it
+        session.stop(str(error), ExitCode.INCOMPLETE)
     rows = await session.durably(lambda: add_up(session.run_id, session.journal.settled_rows(session.run_id)))
     service = session.service.name
     parked = await session.durably(session.journal.open_attempts, State.PARKED, service=service)

@@ -46,8 +46,11 @@ class Steps(NamedTuple):
 async def edit_videos(session: Session, steps: Steps) -> None:
     """Edit everything there is to edit, a bounded window at a time; a row that fails never stops the others."""
     async with asyncio.TaskGroup() as group:
-        async for work in session.works():
-            group.create_task(edit_video(session, work, steps), name=work.item.name)
+        try:
+            async for work in session.works():
+                group.create_task(edit_video(session, work, steps), name=work.item.name)
+        except WanbatchError as problem:  # the journal, or a manifest that changed while it was read
+            session.stop(str(problem), ExitCode.INCOMPLETE, abandon=isinstance(problem, JournalError))
 
 
 async def edit_video(session: Session, work: Work, steps: Steps) -> None:

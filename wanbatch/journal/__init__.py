@@ -77,7 +77,7 @@ class Journal:
             raise JournalError(
                 f"--journal {schema.shown(where)}: {error}; give a path or a postgresql:// URL"
             ) from None
-        journal = cls(engine, where=schema.shown(where))
+        journal = cls(engine, where=schema.shown(str(url)))
         try:
             journal._prepare()
         except JournalError:
