@@ -16,7 +16,7 @@ from prefect.artifacts import (
 from prefect.events import emit_event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from wanbatch.progress import Progress
     from wanbatch.session import Session
@@ -37,7 +37,9 @@ async def show(summary: Summary) -> None:
         await acreate_markdown_artifact(
             summary_text(summary), key="summary", description=f"Run {summary.run_id}"
         )
-        await acreate_table_artifact(cost_rows(summary), key="cost", description="By resolution and outcome")
+        await acreate_table_artifact(
+            plain_rows(summary.totals), key="cost", description="By resolution and outcome"
+        )
         if summary.parked:
             await acreate_table_artifact(
                 parked_rows(summary), key="parked", description="For a person to resolve"
@@ -107,12 +109,9 @@ def summary_text(summary: Summary) -> str:
     return "\n\n".join(lines)
 
 
-def cost_rows(summary: Summary) -> list[dict[str, Any]]:
-    """Give the totals as a table of plain values."""
-    return [
-        {name: value if value is None else str(value) for name, value in row.items()}
-        for row in summary.totals
-    ]
+def plain_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give rows as plain values, which keep every digit."""
+    return [{name: value if value is None else str(value) for name, value in row.items()} for row in rows]
 
 
 def parked_rows(summary: Summary) -> list[dict[str, Any]]:
