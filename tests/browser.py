@@ -53,7 +53,8 @@ class Tab:
         return result
 
     async def open(self, page: Path) -> None:
-        """Open a file and wait until it is loaded."""
+        """Open a file and wait until it is loaded; what an earlier page did is forgotten."""
+        self.events.clear()
         for domain in ("Page", "Runtime", "Log", "Network"):
             await self.call(f"{domain}.enable")
         await self.call("Page.navigate", url=page.as_uri())

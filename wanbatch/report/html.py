@@ -107,7 +107,7 @@ def _tiles(rows: Sequence[_Row]) -> str:
         (f"{len(rows):,}", "attempts"),
         (f"{len({row['key'] for row in rows}):,}", "items"),
         (f"{succeeded:,}", "succeeded"),
-        (f"{len(rows) - succeeded:,}", "did not"),
+        (f"{len(rows) - succeeded:,}", "did not succeed"),
         (f"{seconds.normalize():,f}", "seconds billed"),
     ]
     told += [(f"{unknown:,}", "of unknown cost")] if unknown else []
