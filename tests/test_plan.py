@@ -217,6 +217,30 @@ def prices(*amounts: str) -> tuple[Decimal, ...]:
     return tuple(Decimal(amount) for amount in amounts)
 
 
+async def test_parked_and_other_manifests_edits_keep_their_money(tmp_path: Path) -> None:
+    """What is open of another manifest and what is parked counts towards the worst; parked ones take no time."""
+    other = rows(tmp_path / "other.csv", *({"video": f"https://x.example.com/{n}.mp4"} for n in range(3)))
+    waiting, parked, foreign = read_manifest(other)
+    journal = Journal.open(tmp_path / "ledger" / "journal.db")
+    journal.begin_run("r", service="emulator", manifest="other.csv")
+    for item, service in ((waiting, "emulator"), (parked, "emulator"), (foreign, "beijing")):
+        attempt = journal.claim(
+            "r", item, service=service, manifest="o", number=1, reserve=Decimal(2), currency="USD"
+        )
+        if item is parked:
+            attempt = journal.in_doubt(journal.sent(attempt, service_time=None), why="lost", request_id=None)
+            journal.parked(attempt, why="two candidates")
+    manifest = rows(
+        tmp_path / "m.csv", *({"video": f"https://x.example.com/{number}.mp4"} for number in (1, 2, 3))
+    )
+    plan = await make_plan(options(tmp_path, manifest))
+    assert plan.counts == {Standing.PARKED: 1, Standing.ELSEWHERE: 1, Standing.NEW: 1}
+    assert (plan.open_edits, plan.reserved) == (1, {"USD": Decimal(4)})
+    assert plan.worst == plan.new.worst + 4
+    again = await make_plan(options(tmp_path, manifest, retry=("parked",)))
+    assert (again.counts[Standing.OPEN], again.open_edits) == (1, 2)
+
+
 async def test_what_would_be_refused_is_said_and_not_counted(tmp_path: Path) -> None:
     """An input that would not do is a problem of its row, and its cost is left out."""
     make_clip(tmp_path / "good.mp4", seconds=2)

@@ -28,6 +28,7 @@ _WORDS = {
     Standing.NEW: "new",
     Standing.AGAIN: "failed before, tried again",
     Standing.OPEN: "open from before, taken up",
+    Standing.PARKED: "parked, left to a person: see wanbatch resolve",
     Standing.DONE: "done before",
     Standing.FAILED: "failed before, left as they are (--retry edits them again)",
     Standing.DUPLICATE: "the same edit as another row, made once",
@@ -62,13 +63,15 @@ def _show_rows(plan: Plan) -> None:
     for standing, words in _WORDS.items():
         if number := plan.counts[standing]:
             display.out.print(f"{number:>9,} {words}")
+    if (more := plan.open_edits - plan.counts[Standing.OPEN]) > 0:
+        display.out.print(f"{more:>9,} open of other manifests, taken up too")
 
 
 def _show_cost(plan: Plan) -> None:
     display.out.print()
     _show_sums([("new", plan.new)], plan, heading="cost")
     for currency, amount in sorted(plan.reserved.items()):
-        display.out.print(f"reserved for what is open: {display.money(amount, currency)}")
+        display.out.print(f"reserved for what is open or parked: {display.money(amount, currency)}")
     for reason in _reasons(plan):
         display.out.print(f"  {reason}")
 

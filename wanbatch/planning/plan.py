@@ -43,6 +43,11 @@ _DEAREST = 10
 _TAG_VALUES = 1_000
 """Values of one tag that are added up each; a tag that names every row would fill the memory."""
 _PROBLEMS_KEPT = 1_000
+_DIGITS = 15
+"""Of a key, to find repeated rows by: 60 bits, whose numbers take a third of the memory of whole keys.
+
+Among a million rows two of them are alike by accident once in two million plans.
+"""
 _NOTHING = Decimal(0)
 OTHER_VALUES = "(other values)"
 
@@ -54,12 +59,14 @@ class Standing(StrEnum):
     AGAIN = "again"
     """It ended without success, and is tried again."""
     OPEN = "open"
+    PARKED = "parked"
+    """It waits for a person's word, and is left as it is."""
     DONE = "done"
     FAILED = "failed"
     """It ended without success, and is left as it is."""
     DUPLICATE = "duplicate"
     ELSEWHERE = "elsewhere"
-    """It is another service's."""
+    """It is another service's, or open at one."""
     REFUSED = "refused"
     """One of its inputs would not do."""
 
@@ -109,9 +116,9 @@ class Plan:
     open_edits: int = 0
     """Attempts at this service, from any manifest, that a run would take up."""
     reserved: dict[str, Decimal] = field(default_factory=dict)
-    """By currency, for those."""
+    """By currency, for those and for parked ones."""
     problems: list[Problem] = field(default_factory=list)
-    _least_dear: tuple[Decimal, Decimal] = (Decimal(0), Decimal(0))
+    _least_dear: tuple[Decimal, Decimal] = field(default=(_NOTHING, _NOTHING), init=False)
 
     @property
     def worst(self) -> Decimal | None:
@@ -225,9 +232,9 @@ def _is_there(journal: str) -> bool:
 
 
 def _note_open(plan: Plan, journal: Journal) -> None:
-    """Count what a run takes up first. A parked attempt only keeps its money: a person decides about it."""
+    """Count what a run takes up first. A parked attempt keeps at least its money."""
     for attempt in journal.open_attempts(service=plan.service.name):
-        plan.open_edits += attempt.state is not State.PARKED
+        plan.open_edits += _taken_up(attempt, plan.options)
         if attempt.currency and attempt.reserved is not None:
             kept = plan.reserved.get(attempt.currency, Decimal(0))
             plan.reserved[attempt.currency] = kept + attempt.reserved
@@ -240,7 +247,7 @@ async def _read_rows(plan: Plan, books: _Books) -> None:
     def priced(resolution: Resolution, input_s: Decimal | None, duration: int) -> Estimate:
         return estimate(plan.rates.rate(resolution, day), input_s, duration)
 
-    digest, seen = KeysDigest(), set[bytes]()
+    digest, seen = KeysDigest(), set[int]()
     items = read_manifest(Path(plan.options.manifest))
     while chunk := await asyncio.to_thread(lambda: list(itertools.islice(items, _ITEMS_AT_ONCE))):
         latest: dict[str, Attempt] = {}
@@ -263,19 +270,30 @@ async def _read_rows(plan: Plan, books: _Books) -> None:
     plan.digest = digest.hexdigest()
 
 
-def _standing(item: Item, plan: Plan, latest: Mapping[str, Attempt], seen: set[bytes]) -> Standing:
+def _standing(item: Item, plan: Plan, latest: Mapping[str, Attempt], seen: set[int]) -> Standing:
     if not is_ours(item, plan.options, plan.service):
         return Standing.ELSEWHERE
-    key = bytes.fromhex(item.key)  # a million of these fit where as many texts would not
+    key = int(item.key[:_DIGITS], 16)
     if key in seen:
         return Standing.DUPLICATE
     seen.add(key)
     last = latest.get(item.key)
     if next_number(last, plan.options.retry):
         return Standing.AGAIN if last else Standing.NEW
-    if last is None or last.open:
-        return Standing.OPEN
+    assert last is not None  # the first attempt is always wanted
+    if last.open:
+        return _open_standing(last, plan)
     return Standing.DONE if last.outcome is Outcome.SUCCEEDED else Standing.FAILED
+
+
+def _open_standing(last: Attempt, plan: Plan) -> Standing:
+    if last.service != plan.service.name:
+        return Standing.ELSEWHERE
+    return Standing.OPEN if _taken_up(last, plan.options) else Standing.PARKED
+
+
+def _taken_up(attempt: Attempt, options: RunOptions) -> bool:
+    return attempt.state is not State.PARKED or "parked" in options.retry
 
 
 async def _lengths(items: Sequence[Item], inputs: Inputs | None) -> list[Decimal | ProbeError | None]:
