@@ -81,15 +81,15 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a folder, without a key and without an address."""
+def command(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a folder, without a key and an address but for what is named."""
     settings = {
         name: value for name, value in os.environ.items() if name not in {KEY_VARIABLE, ADDRESS_VARIABLE}
     }
     return subprocess.run(
         [str(WANBATCH), *words],
         cwd=folder,
-        env=settings,
+        env=settings | more,
         capture_output=True,
         text=True,
         timeout=60,
@@ -462,6 +462,19 @@ def test_what_can_t_be_planned_is_said_in_one_line(tmp_path: Path) -> None:
     ended = command(tmp_path, "plan", "m.csv", "--no-probe", "--out", "bad.csv/plan.json")
     assert (ended.returncode, ended.stderr.count("\n")) == (ExitCode.USAGE, 1)
     assert "--out" in ended.stderr
+
+
+def test_a_run_that_breaks_its_plan_ends_before_it_starts(tmp_path: Path) -> None:
+    """`run --plan` with a manifest whose rows are for another service now says so, with exit code 2."""
+    lines = [{"video": f"https://x.example.com/{number}.mp4", "service": ""} for number in range(2)]
+    rows(tmp_path / "m.csv", *lines)
+    assert command(tmp_path, "plan", "m.csv", "--no-probe", "--out", "plan.json").returncode == ExitCode.OK
+    rows(tmp_path / "m.csv", *(line | {"service": "beijing"} for line in lines))
+    words = ("run", "m.csv", "--no-probe", "--plan", "plan.json")
+    ended = command(tmp_path, *words, **{KEY_VARIABLE: "sk-any"})
+    assert (ended.returncode, ended.stderr.count("\n")) == (ExitCode.USAGE, 1)
+    assert "plan.json: m.csv has changed since" in ended.stderr
+    assert names(tmp_path).count("ledger") == 0
 
 
 async def test_a_bad_manifest_has_no_plan(tmp_path: Path) -> None:
