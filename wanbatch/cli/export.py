@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
@@ -11,27 +10,42 @@ from wanbatch.cli import display
 from wanbatch.errors import ExitCode, LedgerError, UsageError
 from wanbatch.ledger import Ledger
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def export_html(ledger: Path, *, run_id: str | None, to: Path, stills: int) -> ExitCode:
-    """Write the ledger, or one run of it, as a page; gives the exit code."""
+    import pyarrow.compute as pc
+
+
+def export_html(
+    ledger: Path, *, run_id: str | None, to: Path, stills: int, where: pc.Expression | None = None
+) -> ExitCode:
+    """Write the ledger, one run of it, or the rows of which `where` holds, as a page; gives the exit code."""
     from wanbatch.report.html import write_page
 
-    write_page(_attempts(ledger, run_id), to, stills=stills)
+    write_page(_attempts(ledger, run_id, where), to, stills=stills)
     display.out.print(f"wrote {escape(str(to))}")
     return ExitCode.OK
 
 
 def export_focus(
-    ledger: Path, *, run_id: str | None, to: Path | None, version: str, account: str | None
+    ledger: Path,
+    *,
+    run_id: str | None,
+    to: Path | None,
+    version: str,
+    account: str | None,
+    where: pc.Expression | None = None,
 ) -> ExitCode:
-    """Write the ledger, or one run of it, as FOCUS rows; gives the exit code."""
+    """Write the ledger, one run of it, or the rows of which `where` holds, as FOCUS rows; gives the exit code."""
     from wanbatch.report.focus import FocusVersion, write_focus
 
     if to is None:
         raise UsageError("--format focus needs --out FILE.csv or FILE.parquet")
     if version not in set(FocusVersion):
         raise UsageError(f"--focus-version {version}: give one of {', '.join(FocusVersion)}")
-    written = write_focus(_attempts(ledger, run_id), to, version=FocusVersion(version), account=account)
+    written = write_focus(
+        _attempts(ledger, run_id, where), to, version=FocusVersion(version), account=account
+    )
     display.out.print(f"wrote {written.rows:,} rows to {escape(str(to))}")
     if written.unknown_cost:
         display.err.print(
@@ -40,9 +54,9 @@ def export_focus(
     return ExitCode.OK
 
 
-def _attempts(ledger: Path, run_id: str | None) -> list[dict[str, Any]]:
-    attempts: list[dict[str, Any]] = Ledger(ledger).read_attempts().to_pylist()
+def _attempts(ledger: Path, run_id: str | None, where: pc.Expression | None) -> list[dict[str, Any]]:
+    attempts: list[dict[str, Any]] = Ledger(ledger).read_attempts(where=where).to_pylist()
     chosen = [row for row in attempts if run_id in {None, row["run_id"]}]
     if not chosen:
-        raise LedgerError(f"{ledger}: no attempts of run {run_id}")
+        raise LedgerError(f"{ledger}: no such attempts; ask for another run or period")
     return chosen
