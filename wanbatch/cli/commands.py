@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from wanbatch.cli import ledger as ledger_commands
 from wanbatch.errors import ExitCode, UsageError
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(ledger_commands.app)
 
 Ledger = Annotated[str, typer.Option("--ledger", help="Folder of the Parquet ledger.", metavar="DIR")]
 Journal = Annotated[
@@ -259,15 +261,31 @@ def restore(ledger: Ledger = "ledger", journal: Journal = None) -> None:
 def report(
     ledger: Ledger = "ledger",
     run: Annotated[Optional[str], typer.Option("--run", help="One run alone.", metavar="RUN_ID")] = None,  # noqa: UP045
+    by: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--by", help="day, week, month, service, resolution, status, code, run or tag:NAME; repeatable."
+        ),
+    ] = None,
+    since: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--since", help="First UTC day, or so many days back: 7d.", metavar="DAY"),
+    ] = None,
+    until: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--until", help="Last UTC day, or so many days back: 7d.", metavar="DAY"),
+    ] = None,
+    against: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--against", help="The provider's bill, CSV: explain each difference.", metavar="FILE"),
+    ] = None,
     form: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(
-            "--format", help="focus: rows of the FOCUS specification, into --out.", metavar="FORMAT"
-        ),
+        typer.Option("--format", help="table, csv, json, markdown, or focus.", metavar="FORMAT"),
     ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--out", help="Where --format goes: FILE.csv or FILE.parquet.", metavar="FILE"),
+        typer.Option("--out", help="Where it goes; focus: FILE.csv or FILE.parquet.", metavar="FILE"),
     ] = None,
     focus_version: Annotated[
         str, typer.Option("--focus-version", help="1.2 or 1.4.", metavar="VERSION")
@@ -289,19 +307,28 @@ def report(
     ] = 200,
     as_json: AsJson = False,
 ) -> None:
-    """Show what was spent, by resolution and outcome; or write it as a page or as FOCUS rows."""
+    """Show what was spent; hold it against a bill; or write it as a page or as FOCUS rows."""
     from wanbatch.cli.export import export_focus, export_html
-    from wanbatch.cli.report import show_report
+    from wanbatch.cli.report import compare, period, show_report
 
     if html is not None:
-        sys.exit(export_html(Path(ledger), run_id=run, to=html, stills=stills))
+        where = period(since, until).filter
+        sys.exit(export_html(Path(ledger), run_id=run, to=html, stills=stills, where=where))
     if form == "focus":
         sys.exit(
-            export_focus(Path(ledger), run_id=run, to=out, version=focus_version, account=billing_account)
+            export_focus(
+                Path(ledger),
+                run_id=run,
+                to=out,
+                version=focus_version,
+                account=billing_account,
+                where=period(since, until).filter,
+            )
         )
-    if form is not None:
-        raise UsageError(f"--format {form}: focus is the one there is")
-    sys.exit(show_report(Path(ledger), run_id=run, as_json=as_json))
+    form = form or ("json" if as_json else "table")
+    if against is not None:
+        sys.exit(compare(Path(ledger), against, since=since, until=until, run_id=run, form=form, out=out))
+    sys.exit(show_report(Path(ledger), by=by or (), since=since, until=until, run_id=run, form=form, out=out))
 
 
 @app.command()
