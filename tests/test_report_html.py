@@ -199,6 +199,21 @@ def test_the_command_writes_both(tmp_path: Path) -> None:
     assert "left out 1 attempts of unknown cost" in focus.output
 
 
+def test_both_keep_to_a_period(tmp_path: Path) -> None:
+    """`--since` and `--until` leave out of the page and of the FOCUS rows what settled on other days."""
+    days = [f"2026-11-{day}T10:05:00+00:00" for day in (20, 21, 22)]
+    kept(tmp_path / "ledger", *(a_row(f"{number}", settled_at=day) for number, day in enumerate(days)))
+    asked = ["report", "--ledger", str(tmp_path / "ledger"), "--since", "2026-11-21", "--until", "2026-11-21"]
+    for more in (
+        ["--html", str(tmp_path / "p.html")],
+        ["--format", "focus", "--out", str(tmp_path / "f.csv")],
+    ):
+        assert CliRunner().invoke(app, [*asked, *more]).exit_code == 0
+    assert [item["id"] for item in data_of((tmp_path / "p.html").read_text())] == ["1"]
+    assert "task-1" in (tmp_path / "f.csv").read_text()
+    assert "task-2" not in (tmp_path / "f.csv").read_text()
+
+
 @pytest.fixture
 async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
     """Give a tab of a fresh browser."""
