@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,8 @@ _SUMS = [
     ("cost", "sum"),
     ("cost", "count"),
     ("retry", "sum"),
-    ("lost_s", "sum"),
+    ("queue_s", "sum"),
+    ("run_s", "sum"),
 ]
 
 
@@ -102,16 +103,17 @@ def _read(ledger: Ledger, by: Sequence[str], period: Period, run_id: str | None)
 
 
 def _group(table: pa.Table, by: Sequence[str]) -> tuple[Spent, ...]:
-    columns: dict[str, Any] = {name: _column(table, name) for name in by}
-    columns |= {name: table[name] for name in ("currency", "billed_s", "cost")}
-    columns |= {"retry": pc.greater(table["attempt"], 1), "lost_s": _lost(table)}
-    names = [*by, "currency"]
+    columns: dict[str, Any] = {f"by {name}": _column(table, name) for name in by}
+    columns |= {name: table[name] for name in ("currency", "status", "billed_s", "cost", "queue_s", "run_s")}
+    columns |= {"retry": pc.greater(table["attempt"], 1)}
+    names = [*(f"by {name}" for name in by), "currency", "status"]
     # Arrow sums decimal128(18, 6) in 38 digits: no ledger overflows them.
     sums = pa.table(columns).unify_dictionaries().group_by(names).aggregate(_SUMS).to_pylist()
-    found = [_spent(row, by) for row in sums]
-    return tuple(
-        sorted(found, key=lambda spent: [_order(spent.group[name]) for name in by] + [_order(spent.currency)])
-    )
+    groups: dict[Any, list[Spent]] = defaultdict(list)
+    for row in sums:
+        spent = _spent(row, by)
+        groups[(*map(_order, (*spent.group.values(), spent.currency)),)].append(spent)
+    return tuple(_add(groups[place]) for place in sorted(groups))
 
 
 def _order(value: str | None) -> tuple[bool, str]:
@@ -127,24 +129,19 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
     return pc.map_lookup(table["tags"], name.removeprefix(_TAG), "first")
 
 
-def _lost(table: pa.Table) -> pa.ChunkedArray:
-    """Count in the time of what did not succeed, as far as it is known."""
-    none = pa.scalar(0.0)
-    took = pc.add(pc.coalesce(table["queue_s"], none), pc.coalesce(table["run_s"], none))
-    succeeded = pc.equal(table["status"], str(Outcome.SUCCEEDED))
-    return pc.if_else(succeeded, none, took)
-
-
 def _spent(row: Mapping[str, Any], by: Sequence[str]) -> Spent:
+    """Read the sums of one status of a group."""
+    told = {name: row[f"by {name}"] for name in by}
+    lost = 0.0 if row["status"] == Outcome.SUCCEEDED else (row["queue_s_sum"] or 0) + (row["run_s_sum"] or 0)
     return Spent(
-        group={name: f"{row[name]:{_SPANS[name]}}" if name in _SPANS else row[name] for name in by},
+        group={name: f"{value:{_SPANS[name]}}" if name in _SPANS else value for name, value in told.items()},
         currency=row["currency"],
         attempts=row["count_all"],
         billed_s=row["billed_s_sum"],
         cost=row["cost_sum"],
         unknown_cost=row["count_all"] - row["cost_count"],
         retries=row["retry_sum"],
-        lost_s=Decimal(round(row["lost_s_sum"], 3)).quantize(Decimal("0.001")),
+        lost_s=Decimal(lost).quantize(Decimal("0.001")),
     )
 
 
@@ -152,13 +149,14 @@ def _totals(groups: Iterable[Spent]) -> tuple[Spent, ...]:
     currencies: dict[str | None, list[Spent]] = defaultdict(list)
     for spent in groups:
         currencies[spent.currency].append(spent)
-    return tuple(_total(currency, currencies[currency]) for currency in sorted(currencies, key=_order))
+    return tuple(replace(_add(currencies[currency]), group={}) for currency in sorted(currencies, key=_order))
 
 
-def _total(currency: str | None, parts: Sequence[Spent]) -> Spent:
+def _add(parts: Sequence[Spent]) -> Spent:
+    """Add up groups of one currency, under the name of the first."""
     return Spent(
-        group={},
-        currency=currency,
+        group=parts[0].group,
+        currency=parts[0].currency,
         attempts=sum(part.attempts for part in parts),
         billed_s=_known(part.billed_s for part in parts),
         cost=_known(part.cost for part in parts),
