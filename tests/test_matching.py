@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -175,6 +176,22 @@ def test_what_is_unclear_elsewhere_stands_in_nobodys_way() -> None:
     matching = match(doubts, [candidate("t"), candidate("u"), candidate("v", prompt="noir")])
     assert adopted(matching) == {"b": "v"}
     assert absent(matching) == set()
+
+
+def test_a_task_of_another_key_is_neither_ours_nor_nobodys() -> None:
+    """After a change of key our own lost task has the old one: it proves nothing, either way."""
+    stranger = replace(candidate("t"), foreign=True)
+    matching = match([doubt("a")], [stranger])
+    assert adopted(matching) == {}
+    assert absent(matching) == set()
+
+
+def test_another_request_id_proves_nothing() -> None:
+    """A proxy's own id in an answer's header does not speak against our task."""
+    matching = match(
+        [doubt("a", submit_request_id="of-a-proxy")], [candidate("t", request_id="of-the-service")]
+    )
+    assert adopted(matching) == {"a": "t"}
 
 
 def test_a_failed_task_costs_nothing_and_hides_nothing() -> None:

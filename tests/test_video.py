@@ -49,7 +49,7 @@ def test_camera_footage_and_drawn_clips_come_back_edited(tmp_path: Path, prefect
         assert ran.returncode == 0, ran.stdout + ran.stderr
         rows = pd.read_parquet(tmp_path / "ledger" / "attempts").set_index("id")
         assert rows.cost.sum() == account.billed()
-    expected = {
+    expected: dict[str, tuple[tuple[int, int], Decimal]] = {
         "bunny": ((1280, 720), Decimal("5.28")),
         "bikes": ((720, 1280), 3),
         "street": ((1440, 1440), 2),

@@ -300,3 +300,11 @@ def test_retry_after_is_understood(headers: dict[str, str], seconds: float | Non
 def test_a_result_url_says_until_when_it_holds(url: str, until: datetime | None) -> None:
     """The deadline of a download is read from the signed URL, where it is there."""
     assert wire.url_expiry(url) == until
+
+
+@pytest.mark.parametrize(
+    "text", ["9999-12-31 23:59:59.999", "0001-01-01 00:00:00.000", "2026-13-01 00:00:00", "", None]
+)
+def test_a_time_that_can_not_be_is_none(text: str | None) -> None:
+    """Nonsense in a time is no time, and nobody adds hours to it."""
+    assert wire.parse_time(text) is None

@@ -65,6 +65,7 @@ class WanClient:
         self.submits = Rate(service.limits.submit_rate, clock)
         self.queries = Rate(service.limits.query_rate, clock)
         self._lists = Rate(service.limits.query_rate, clock)
+        self._cancels = Rate(service.limits.query_rate, clock)
         self._http = _pool(transport, keepalive=20)
         # A kept connection may be closed by the far end just as a POST leaves on it, and then nobody knows
         # whether it arrived: every submit opens its own.
@@ -132,6 +133,7 @@ class WanClient:
 
         Raises `NeverSent` or `BadAnswer` when there is no answer.
         """
+        await self._cancels.wait()
         wire.cancelled(await self._ask("POST", f"{_task_path(task_id)}/cancel"))
 
     async def upload(self, file: Path, name: str) -> str:

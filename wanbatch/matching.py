@@ -48,6 +48,8 @@ class Candidate:
 
     task: ListedTask
     report: TaskReport
+    foreign: bool = False
+    """Made with a key that none of our known tasks was made with: hardly ours, but no proof that it is not."""
 
     @property
     def undecided(self) -> bool:
@@ -74,8 +76,9 @@ class Matching:
 def compatible(doubt: Doubt, candidate: Candidate) -> bool:
     """Say whether nothing speaks against this task being this submit's."""
     attempt, report, task = doubt.attempt, candidate.report, candidate.task
-    if attempt.submit_request_id and task.submit_request_id:
-        return attempt.submit_request_id == task.submit_request_id
+    if identified(doubt, candidate):
+        return True
+    # Another id proves nothing: a proxy may have put its own into the answer's header.
     created = task.created_at or report.submitted_at
     if created is None or not doubt.earliest <= created <= doubt.latest:
         return False
@@ -105,6 +108,8 @@ def speaks_for(doubt: Doubt, candidate: Candidate) -> bool:
     """Say whether more than the time points to this submit: a stranger's task may fall into any window."""
     if identified(doubt, candidate):
         return True
+    if candidate.foreign:
+        return False
     prompt, usage = candidate.report.orig_prompt, candidate.report.usage
     if prompt and _same_prompt(doubt.attempt.item.request.prompt, prompt):
         return True

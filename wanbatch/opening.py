@@ -7,8 +7,10 @@ import logging
 import signal
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from wanbatch.catalogue import Verdict, rule
 from wanbatch.client import WanClient
@@ -127,6 +129,11 @@ def _checked(options: RunOptions, clock: Clock) -> _Checked:
     rates = RateCard.load(options.rate_card or service.rate_card)
     caps = _caps(options, rates, clock)
     _ = options.max_runtime_s
+    if _has_password(options.journal or ""):
+        raise UsageError(
+            "--journal holds a password, and options are kept and shown; put it into PGPASSWORD, "
+            "or the whole URL into WANBATCH_JOURNAL"
+        )
     report = check_manifest(Path(options.manifest))
     if report.problems:
         raise ManifestError(f"{options.manifest}: nothing was submitted", report.problems)
@@ -136,6 +143,13 @@ def _checked(options: RunOptions, clock: Clock) -> _Checked:
     Ledger(Path(options.ledger)).prepare()
     prepare_folder(Path(options.videos))
     return _Checked(service, key, rates, caps, report.rows)
+
+
+def _has_password(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).password)
+    except ValueError:
+        return True  # nobody can tell, so nobody shows it
 
 
 @asynccontextmanager
@@ -157,6 +171,8 @@ async def _running(session: Session, runtime_s: float | None) -> AsyncIterator[N
     if runtime_s is not None:
         jobs.append(_alarm(session, runtime_s))
     helpers = [asyncio.create_task(job) for job in jobs]
+    for helper in helpers:
+        helper.add_done_callback(partial(_notice, session))
     try:
         with _signals(session):
             yield
@@ -182,6 +198,13 @@ def _planned_caps(pledge: Pledge, rates: RateCard) -> tuple[Cap, ...]:
     if pledge.worst is None or rates.currency is None:
         return ()
     return (Cap(amount=pledge.worst, currency=rates.currency),)
+
+
+def _notice(session: Session, helper: asyncio.Task[None]) -> None:
+    """End the run when one of its helpers dies: everybody would wait for it for ever."""
+    if not helper.cancelled() and (error := helper.exception()):
+        _log.error("a fault of wanbatch", exc_info=error)
+        session.stop("a fault of wanbatch; please report it", ExitCode.BUG, abandon=True)
 
 
 async def _greet(client: WanClient) -> None:

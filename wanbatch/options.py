@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wanbatch.errors import UsageError
-from wanbatch.settings import Limits
+from wanbatch.settings import Limits, journal_address
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PERIODS = ("day", "week", "month")
@@ -70,7 +70,7 @@ class RunOptions(BaseModel):
     @property
     def journal_url(self) -> str:
         """Where the journal is."""
-        return self.journal or str(Path(self.ledger) / "journal.db")
+        return self.journal or journal_address() or str(Path(self.ledger) / "journal.db")
 
     @property
     def limits(self) -> Limits:

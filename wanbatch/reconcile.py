@@ -34,8 +34,10 @@ _log = logging.getLogger(__name__)
 GRACE = timedelta(seconds=120)
 """How long after a submit a task of its may still turn up in the list; by the service's clock."""
 _SUBMIT_LIMIT = timedelta(seconds=60)
-_DATE_ROUNDING = timedelta(seconds=2)
-_UNKNOWN_SKEW = timedelta(minutes=5)
+_SKEW = timedelta(minutes=5)
+"""How far the clock of the service's gateway, which we see, may be from the one that stamps its tasks."""
+_DECIDED_WITHIN = timedelta(hours=4)
+"""A task ends within three hours; a doubt that is older is not going to be decided by waiting."""
 _LIST_MARGIN = timedelta(hours=1)
 """The list shows 24 hours; a submit nearer to its end than this can't be proved absent any more."""
 _DENIALS = 3
@@ -162,11 +164,13 @@ class Reconciler:
         keys = {task.api_key_id for task in listing.tasks if task.task_id in known and task.api_key_id}
         doubts = self._doubts(unanswered)
         return [
-            Candidate(task=task, report=await self._report(task))
+            Candidate(
+                task=task,
+                report=await self._report(task),
+                foreign=bool(keys) and task.api_key_id is not None and task.api_key_id not in keys,
+            )
             for task_id, task in strangers.items()
-            if task_id not in known
-            and (not keys or task.api_key_id is None or task.api_key_id in keys)
-            and any(_in_window(doubt, task) for doubt in doubts)
+            if task_id not in known and any(_in_window(doubt, task) for doubt in doubts)
         ]
 
     async def _report(self, task: ListedTask) -> TaskReport:
@@ -188,7 +192,7 @@ class Reconciler:
             # Two readings of when it left, by this machine's clock and by the service's: the window holds both,
             # since too wide a window parks an attempt, and too narrow a one pays for it twice.
             sent = (attempt.sent_at or attempt.intended_at) + skew
-            earliest = (attempt.service_time or sent - _UNKNOWN_SKEW) - _DATE_ROUNDING
+            earliest = (attempt.service_time or sent) - _SKEW
             latest = min(now, max(sent, attempt.service_sent_at or sent, earliest) + _SUBMIT_LIMIT + GRACE)
             found.append(Doubt(attempt=attempt, earliest=earliest, latest=latest))
         return found
@@ -207,6 +211,8 @@ class Reconciler:
                     await self._adopt(waiting, candidate)
             elif now - doubt.earliest > TASK_LIFE - _LIST_MARGIN:
                 await self._park(waiting, "its submit is too long ago for the task list to prove anything")
+            elif now - waiting.first_listed > _DECIDED_WITHIN:
+                await self._park(waiting, "the task list has not settled it in four hours")
             elif doubt.name in matching.undecided or not closed or not listing.complete:
                 continue
             elif doubt.name in matching.absent:

@@ -58,7 +58,9 @@ async def cancel_waiting(journal: Journal, name: str | None) -> tuple[int, int]:
             try:
                 await client.cancel(str(attempt.task_id))
                 cancelled += 1
-            except Refused:
+            except Refused as error:
+                if error.code != "UnsupportedOperation":
+                    raise
                 running += 1
     finally:
         await client.aclose()

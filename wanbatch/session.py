@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from wanbatch.catalogue import Verdict, rule
 from wanbatch.clerk import write_settled
-from wanbatch.errors import BudgetReached, ExitCode, LeftOpen, ManifestError
+from wanbatch.errors import BudgetReached, ExitCode, LeftOpen, ManifestError, UsageError
 from wanbatch.inputs import Inputs
 from wanbatch.journal import Cap, Outcome, State
 from wanbatch.manifest import read_manifest
@@ -83,17 +83,28 @@ class Work:
     """An item on its way through the steps, with its attempt as soon as there is one.
 
     `wait_s`: how long to wait first, since an item that failed at the service is not sent again at once.
+    `tries`: the how many-th try of this run it is. `complete`: whether its URLs still have their signatures.
     """
 
     # No dataclass: Prefect walks through those of a task's parameters, field by field.
     def __init__(
-        self, item: Item, place: Place, number: int, *, attempt: Attempt | None = None, wait_s: float = 0.0
+        self,
+        item: Item,
+        place: Place,
+        number: int,
+        *,
+        attempt: Attempt | None = None,
+        wait_s: float = 0.0,
+        tries: int = 1,
+        complete: bool = True,
     ) -> None:
         self.item = item
         self.place = place
         self.number = number
         self.attempt = attempt
         self.wait_s = wait_s
+        self.tries = tries
+        self.complete = complete
 
     @property
     def name(self) -> str:
@@ -146,9 +157,11 @@ class Session:
             run_id=self.run_id, currency=rates.currency, budget=caps[0].amount if caps else None
         )
         self.downloads = Gate(_DOWNLOADS)
-        self.uploads: dict[str, str] = {}
+        self.uploads: dict[str, tuple[str, float]] = {}
         self.again: asyncio.Queue[Work] = asyncio.Queue()
         self.stopped: Stop | None = None
+        self.unfinished: str | None = None
+        """Why the run ends before its manifest does, without anything being wrong."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self.window = Window(service.limits.window)
         self._stopping = asyncio.Event()
@@ -245,14 +258,17 @@ class Session:
                 attempt = await self.durably(  # noqa: PLW2901 - the same attempt, one state on
                     self.journal.reopened, attempt, who="--retry parked", why="asked for"
                 )
-            item = await asyncio.to_thread(self._with_signatures, attempt)
-            yield await self._work(item, number=attempt.number, attempt=attempt)
+            item = await asyncio.to_thread(self._from_manifest, attempt)
+            resumed = await self._work(item or attempt.item, number=attempt.number, attempt=attempt)
+            resumed.complete = item is not None or not attempt.signed
+            yield resumed
         new = 0
         async for item, number in self._wanted(theirs):
             while not self.again.empty():
                 yield await self._resume(self.again.get_nowait())
             if self.options.limit is not None and new >= self.options.limit:
-                self.stop(f"the limit of {new} new edits is reached", ExitCode.INCOMPLETE)
+                self.unfinished = f"the limit of {new} new edits is reached"
+                break
             if self.stopped:
                 break
             new += 1
@@ -278,7 +294,7 @@ class Session:
 
     async def _resume(self, work: Work) -> Work:
         fresh = await self._work(work.item, number=work.number)
-        fresh.wait_s = work.wait_s
+        fresh.wait_s, fresh.tries = work.wait_s, work.tries
         return fresh
 
     def finished(self, work: Work) -> None:
@@ -307,31 +323,31 @@ class Session:
                     self.progress.count(duplicates=1)
                     continue
                 seen.add(item.key)
-                if number := next_number(latest.get(item.key), self.options.retry):
+                last = latest.get(item.key)
+                if last and last.run_id == self.run_id:
+                    self.progress.count(duplicates=1)
+                elif number := next_number(last, self.options.retry):
                     yield item, number
-                else:
-                    self._count_settled(latest[item.key])
+                elif last:
+                    self._count_settled(last)
 
     def _count_settled(self, last: Attempt) -> None:
-        if last.run_id == self.run_id:
-            self.progress.count(duplicates=1)
-        elif last.open:
+        if last.open:
             self.progress.count(elsewhere=1)
         elif last.outcome is Outcome.SUCCEEDED:
             self.progress.count(done_before=1)
         else:
             self.progress.count(failed_before=1)
 
-    def _with_signatures(self, attempt: Attempt) -> Item:
-        """Take the item of an open attempt from the manifest, whose URLs still have their signatures."""
-        if attempt.manifest == self.options.manifest:
-            with suppress(ManifestError):
-                for item in read_manifest(
-                    Path(self.options.manifest), first_row=attempt.row, last_row=attempt.row
-                ):
-                    if item.key == attempt.key:
-                        return item
-        return attempt.item
+    def _from_manifest(self, attempt: Attempt) -> Item | None:
+        """Find the item of an open attempt in the manifest, where its URLs still have their signatures."""
+        with suppress(ManifestError, UsageError):
+            for item in read_manifest(
+                Path(self.options.manifest), first_row=attempt.row, last_row=attempt.row
+            ):
+                if item.key == attempt.key:
+                    return item
+        return None
 
     # ------------------------------------------------------------------------------------------ the books
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "DASHSCOPE_API_KEY"
 ADDRESS_VARIABLE = "DASHSCOPE_HTTP_BASE_URL"
 """Ends in /api/v1, as the vendor's SDK has it."""
+JOURNAL_VARIABLE = "WANBATCH_JOURNAL"
 EMULATOR_PORT = 8765
 
 
@@ -172,3 +173,8 @@ def quiet_prefect(environment: MutableMapping[str, str] = os.environ) -> None:
 def prefect_server_configured(environment: Mapping[str, str] = os.environ) -> bool:
     """Say whether a Prefect server is named; without one, each run starts its own for a while."""
     return bool(environment.get("PREFECT_API_URL"))
+
+
+def journal_address(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Read where the journal is, when the options do not say; here it may hold a password."""
+    return environment.get(JOURNAL_VARIABLE, "").strip() or None

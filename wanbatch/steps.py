@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ from wanbatch.errors import (
     ProbeError,
     Refused,
     SubmitInDoubt,
+    UsageError,
     WanbatchError,
 )
-from wanbatch.identity import is_url, media_identity
+from wanbatch.identity import is_url, item_key, media_identity
 from wanbatch.journal import Outcome, State
 from wanbatch.models import TaskStatus
 from wanbatch.naming import output_name, safe_name
@@ -38,7 +40,7 @@ from wanbatch.pace import delay
 from wanbatch.pricing import worst_seconds
 from wanbatch.progress import announce
 from wanbatch.redact import scrub
-from wanbatch.watch import TASK_LIFE
+from wanbatch.watch import TASK_LIFE, account_stopped
 from wanbatch.wire import url_expiry
 
 if TYPE_CHECKING:
@@ -57,6 +59,10 @@ _DOWNLOAD_TRIES = 8
 _STRICT_TRIES = 3
 """A whole video that comes with the wrong length so often is what the service made: kept, and flagged."""
 _UPLOAD_TRIES = 4
+_SUSPENDED_S = 10.0
+"""A commit that seemed to take so long was a machine asleep, and another run may have taken over meanwhile."""
+_UPLOAD_KEPT_S = 24 * 3600.0
+"""The temporary store keeps a file for 48 hours, and an edit may wait for some of them."""
 _EXPIRY_RISK = timedelta(hours=4)
 """So long before a result is gone somebody should know that it can't be fetched."""
 _LATE = timedelta(hours=1)
@@ -134,7 +140,7 @@ async def submit(session: Session, work: Work) -> Submission:
     if attempt.state is State.INTENDED:
         try:
             attempt = work.attempt = await _send(session, work, attempt)
-        except (LeftOpen, AccountStopped, BadAnswer, NeverSent):
+        except (LeftOpen, AccountStopped, BadAnswer, NeverSent, UsageError):
             await session.durably(session.journal.withdrawn, attempt)
             session.progress.reserved -= attempt.reserved or Decimal(0)
             raise
@@ -177,17 +183,22 @@ def reserve(rate: Rate, input_s: Decimal | None, duration: int) -> Decimal:
 
 async def _send(session: Session, work: Work, attempt: Attempt) -> Attempt:
     """Send the POST until there is an outcome; only what never arrived or was turned away is sent again."""
+    await asyncio.to_thread(_unchanged, work.item)
     media = await _reachable_media(session, work.item)
     started = session.clock.monotonic()
     for tries in itertools.count(1):
         await session.client.submits.wait()
         session.check_going()
+        claimed = session.clock.monotonic()
         attempt = work.attempt = await session.durably(
             session.journal.sent,
             attempt,
             service_time=session.client.clock.last_seen,
             service_sent_at=session.client.clock.now(),
         )
+        if session.clock.monotonic() - claimed > _SUSPENDED_S:  # is it still ours? if not, this ends it here
+            attempt = work.attempt = await session.durably(session.journal.unsent, attempt)
+            continue
         try:
             accepted = await session.client.submit(work.item.request, media)
         except NeverSent as error:
@@ -245,26 +256,42 @@ async def _reachable_media(session: Session, item: Item) -> list[str]:
     return [medium if is_url(medium) else await _uploaded(session, medium) for medium in item.request.media]
 
 
+def _unchanged(item: Item) -> None:
+    """Refuse an item whose local file is not the one it was planned with: it is another edit now."""
+    local = any(not is_url(medium) for medium in item.request.media)
+    if local and item_key(item.request, item.id) != item.key:
+        raise ProbeError(f"{item.name}: a local file of this row has changed since the run began; run again")
+
+
 async def _uploaded(session: Session, path: str) -> str:
     identity = media_identity(path)
     for tries in itertools.count(1):
-        if url := session.uploads.get(identity):
+        url, since = session.uploads.get(identity, ("", 0.0))
+        if url and session.clock.monotonic() - since < _UPLOAD_KEPT_S:
             return url
         file = Path(path)
         name = f"{identity.removeprefix('sha256:')[:16]}-{safe_name(file.stem)}{file.suffix.lower()}"
         try:
-            session.uploads[identity] = await session.client.upload(file, name)
-        except (BadAnswer, Refused, NeverSent) as error:
-            hopeless = isinstance(error, Refused) and not _patience_helps(error)
-            if hopeless or tries >= _UPLOAD_TRIES:
+            session.uploads[identity] = (await session.client.upload(file, name), session.clock.monotonic())
+        except Refused as error:
+            _let_pass(error, last=tries >= _UPLOAD_TRIES)
+            await session.pause(delay(tries, retry_after_s=error.retry_after_s, wait_max_s=60.0))
+        except (BadAnswer, NeverSent):
+            if tries >= _UPLOAD_TRIES:
                 raise
             await session.pause(delay(tries))
     raise AssertionError("unreachable")
 
 
-def _patience_helps(error: Refused) -> bool:
+def _let_pass(error: Refused, *, last: bool) -> None:
+    """Raise what patience does not help against; nothing was paid, so what it may help against stays open."""
     verdict = rule(error.http_status, error.code, error.message).verdict
-    return verdict in {Verdict.THROTTLED, Verdict.TRANSIENT}
+    if verdict is Verdict.STOP_RUN:
+        raise account_stopped(error)
+    if verdict not in {Verdict.THROTTLED, Verdict.TRANSIENT}:
+        raise error
+    if last:
+        raise LeftOpen(f"the temporary store takes nothing just now ({error.code})")
 
 
 # -------------------------------------------------------------------------------------------------- wait
@@ -351,7 +378,7 @@ async def _another_url(session: Session, edit: Edit, error: DownloadError, tries
     if deadline - session.client.clock.now() < _EXPIRY_RISK:
         announce("expiry.risk", edit.name, task_id=edit.submission.task_id, deadline=deadline.isoformat())
     _log.warning("%s: %s", edit.submission.work.item.name, scrub(str(error)))
-    if session.client.clock.now() > gone:
+    if tries >= _DOWNLOAD_TRIES and session.client.clock.now() > gone:
         raise EditExpired(f"paid and lost: {scrub(str(error))}")
     if tries >= _DOWNLOAD_TRIES:
         raise error

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PIECE = 256 * 1024
 _STALLED_S = 60.0
+_WHOLE_S = 900.0
 _RESULT_HOSTS = ".aliyuncs.com"
 """Result URLs point into the vendor's object storage; nothing else is fetched on their word."""
 
@@ -70,11 +71,14 @@ class VideoStore:
         path = self.folder / name
         part = path.with_name(f"{path.name}.{key[:8]}.part")
         try:
-            size, sha256 = await self._stream(url, part)
+            async with asyncio.timeout(_WHOLE_S):
+                size, sha256 = await self._stream(url, part)
             note = await asyncio.to_thread(_verify, part, name, seconds)
             if note and strict:
                 raise DownloadError(note)
             path = await asyncio.to_thread(_publish, part, path, key, sha256)
+        except TimeoutError:
+            raise DownloadError(f"{name}: not whole after {_WHOLE_S / 60:.0f} minutes") from None
         except OSError as error:
             raise _storage_error(path, error) from None
         return Stored(path, size, sha256, note)

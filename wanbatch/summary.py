@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wanbatch.errors import ExitCode, LedgerError
 from wanbatch.journal import Outcome, State
+from wanbatch.journal.schema import shown
 from wanbatch.ledger import add_up
 from wanbatch.progress import announce
 
@@ -63,7 +64,7 @@ async def summarise(session: Session) -> Summary:
     summary = Summary(
         run_id=session.run_id,
         exit_code=exit_code(session, counts, parked=len(parked)),
-        reason=session.stopped.reason if session.stopped else None,
+        reason=session.stopped.reason if session.stopped else session.unfinished,
         rows=session.progress.rows,
         counts=counts,
         currency=session.rates.currency,
@@ -74,7 +75,7 @@ async def summarise(session: Session) -> Summary:
         totals=tuple(rows),
         parked=tuple(parked),
         ledger=session.options.ledger,
-        journal=session.options.journal_url,
+        journal=shown(session.options.journal_url),
         videos=session.options.videos,
     )
     announce("run.finished", summary.run_id, exit_code=int(summary.exit_code), **dict(summary.counts))
@@ -92,6 +93,6 @@ def exit_code(session: Session, counts: Mapping[str, int], *, parked: int) -> Ex
         return ExitCode.PARKED
     if stopped is not None:
         return stopped
-    if counts.get("left_open") or counts.get("elsewhere"):
+    if session.unfinished or counts.get("left_open") or counts.get("elsewhere"):
         return ExitCode.INCOMPLETE
     return ExitCode.SOME_FAILED if any(counts.get(name) for name in _FAILED) else ExitCode.OK

@@ -22,7 +22,7 @@ from wanbatch.journal import Outcome, State
 from wanbatch.pace import delay
 from wanbatch.progress import announce
 from wanbatch.redact import scrub
-from wanbatch.session import Work, may_try_again
+from wanbatch.session import ATTEMPT_CAP, Work, may_try_again
 from wanbatch.steps import Ending, ending_of
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ async def edit_video(session: Session, work: Work, steps: Steps) -> None:
     except WanbatchError as problem:  # the journal or the ledger itself
         session.stop(str(problem), ExitCode.INCOMPLETE, abandon=isinstance(problem, JournalError))
         session.progress.count(left_open=1)
+    except Exception:  # noqa: BLE001 - see below
+        # A bug of ours in one row takes nothing from the others: what is in flight there is paid.
+        _log.exception("%s: left open by a fault of wanbatch", work.item.name)
+        session.stop("a fault of wanbatch; please report it", ExitCode.BUG)
+        session.progress.count(left_open=1)
     finally:
         session.finished(work)
 
@@ -98,7 +103,7 @@ def _not_ended(session: Session, work: Work, problem: WanbatchError) -> None:
             session.stop(str(problem), ExitCode.INCOMPLETE)
             announce("budget.stopped", session.run_id, reason=str(problem))
         case StorageError() | JournalError():
-            session.stop(str(problem), ExitCode.INCOMPLETE)
+            session.stop(str(problem), ExitCode.INCOMPLETE, abandon=isinstance(problem, JournalError))
         case Parked():
             _log.warning("%s", scrub(str(problem)))
             announce("attempt.parked", work.item.name, reason=scrub(str(problem)))
@@ -114,8 +119,18 @@ async def _again(session: Session, work: Work, ending: Ending) -> None:
     if ending.outcome not in {Outcome.FAILED, Outcome.NOT_CREATED} or work.attempt is None:
         return
     settled = await session.durably(session.journal.get, work.attempt.key, work.attempt.number)
-    if may_try_again(settled):
+    if not may_try_again(settled):
+        return
+    if work.tries >= ATTEMPT_CAP or not work.complete:
+        session.progress.count(**{str(ending.outcome): -1, "left_open": 1})  # for the next run to try
+    else:
         session.progress.count(**{str(ending.outcome): -1, "tried_again": 1})  # the row has not ended yet
         session.again.put_nowait(
-            Work(work.item, work.place, settled.number + 1, wait_s=delay(settled.number, base_s=5.0))
+            Work(
+                work.item,
+                work.place,
+                settled.number + 1,
+                wait_s=delay(settled.number, base_s=5.0),
+                tries=work.tries + 1,
+            )
         )

@@ -31,6 +31,8 @@ UNKNOWN_PATIENCE = timedelta(minutes=10)
 """How long a task may be UNKNOWN before we stop waiting for it in this run."""
 _PENDING_EVERY = 3
 """The list of waiting edits is asked for in every third cycle: only an edit that never ran can leave it."""
+_ASK_ALL_EVERY = 60
+"""Now and then every edit is asked about by itself, whatever the lists say."""
 _LIST_AGAIN_AFTER = 20
 """A list that was refused is tried again after so many cycles."""
 
@@ -147,7 +149,7 @@ class Watcher:
         """Say which of the watched tasks are worth a question."""
         self._cycle += 1
         everybody = list(self._watched)
-        if self._cycle < self._list_from_cycle:
+        if self._cycle < self._list_from_cycle or self._cycle % _ASK_ALL_EVERY == 0:
             return everybody
         with_pending = self._cycle % _PENDING_EVERY == 0 or all(w.running for w in self._watched.values())
         try:
@@ -170,7 +172,10 @@ class Watcher:
         ]
 
     async def _listed(self, status: TaskStatus) -> set[str]:
-        return {task.task_id for task in (await self._client.tasks(status=status)).tasks}
+        # A service that ignores the filter must not make an ended edit look like a running one.
+        return {
+            task.task_id for task in (await self._client.tasks(status=status)).tasks if task.status is status
+        }
 
 
 def list_denied(error: Refused) -> bool:

@@ -29,6 +29,7 @@ UPLOADS_PATH = "/uploads"
 
 SERVICE_ZONE = timezone(timedelta(hours=8))
 """Times in task answers are UTC+8 and do not say so."""
+_YEARS = range(2000, 2200)
 _MOST_SECONDS = Decimal(1_000_000)
 _STRING_LIMIT = 10_000
 _HTTP_OK = 200
@@ -221,7 +222,7 @@ def parse_time(text: object) -> datetime | None:
         return None
     try:
         parsed = datetime.fromisoformat(text.strip())
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=SERVICE_ZONE)).astimezone(UTC)
+        return _plausible((parsed if parsed.tzinfo else parsed.replace(tzinfo=SERVICE_ZONE)).astimezone(UTC))
     except (ValueError, OverflowError):
         return None
 
@@ -230,7 +231,7 @@ def url_expiry(url: str) -> datetime | None:
     """Read until when a signed result URL holds: `Expires` in seconds since 1970; None when it does not say."""
     try:
         query = dict(parse_qsl(urlsplit(url).query))
-        return datetime.fromtimestamp(0, UTC) + timedelta(seconds=int(query["Expires"]))
+        return _plausible(datetime.fromtimestamp(0, UTC) + timedelta(seconds=int(query["Expires"])))
     except (KeyError, ValueError, OverflowError):
         return None
 
@@ -379,9 +380,14 @@ def _epoch_ms(value: object) -> datetime | None:
     if number is None:
         return None
     try:
-        return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=number)
+        return _plausible(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=number))
     except OverflowError:
         return None
+
+
+def _plausible(moment: datetime) -> datetime | None:
+    """Take no time for one that can't be: hours added to it would run over the calendar's end."""
+    return moment if moment.year in _YEARS else None
 
 
 def _status(value: object) -> TaskStatus | None:

@@ -12,6 +12,7 @@ Signatures of URLs and keys of accounts are never written here.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -73,9 +74,13 @@ class Journal:
             where = "postgresql+psycopg://" + where.partition("://")[2]
         try:
             engine = schema.make_engine(where)
-        except (sa.exc.ArgumentError, ImportError) as error:
+        except ImportError:
             raise JournalError(
-                f"--journal {schema.shown(where)}: {error}; give a path or a postgresql:// URL"
+                "a journal on PostgreSQL needs its driver: pip install 'wanbatch[postgres]'"
+            ) from None
+        except (sa.exc.ArgumentError, ValueError):  # it may hold a password: not shown
+            raise JournalError(
+                "--journal is no database URL; give a path or postgresql://user@host/name"
             ) from None
         journal = cls(engine, where=schema.shown(str(url)))
         try:
@@ -183,7 +188,8 @@ class Journal:
     def take_over(self, run_id: str, service: str) -> list[Attempt]:
         """Claim every open attempt at a service that nobody holds any more, the oldest first.
 
-        A `sent` attempt of a run that died got no answer: it is in doubt from now on.
+        A `sent` attempt of a run that died got no answer: it is in doubt from now on. One that was only intended
+        is forgotten: the manifest brings it up again, with its signatures, and under this run's budget.
         """
         with self._write() as db:
             now = self._now(db)
@@ -197,6 +203,7 @@ class Journal:
             ours = sa.and_(
                 schema.attempts.c.state != State.SETTLED, schema.attempts.c.service == service, free
             )
+            db.execute(schema.attempts.delete().where(ours, schema.attempts.c.state == State.INTENDED))
             db.execute(schema.attempts.update().where(ours).values(run_id=run_id))
             lost = schema.attempts.update().where(ours, schema.attempts.c.state == State.SENT)
             db.execute(lost.values(state=State.IN_DOUBT, doubted_at=now))
@@ -383,13 +390,9 @@ class Journal:
             {State.ACCEPTED, State.SUCCEEDED},
             State.SUCCEEDED,
             submitted_at=report.submitted_at or attempt.submitted_at,
-            scheduled_at=report.scheduled_at,
-            ended_at=report.ended_at,
-            billed_s=usage and usage.billed_s,
-            input_video_s=usage and usage.input_video_s,
-            output_video_s=usage and usage.output_video_s,
-            video_count=usage and usage.video_count,
-            sr=usage and usage.sr,
+            scheduled_at=report.scheduled_at or attempt.scheduled_at,
+            ended_at=report.ended_at or attempt.ended_at,
+            **(dataclasses.asdict(usage) if usage else {}),  # what was counted once is not forgotten
         )
 
     def stored(self, attempt: Attempt, *, output: str, size: int, sha256: str) -> Attempt:

@@ -92,6 +92,11 @@ class Attempt:
         return _item(self.key, self.row, self.spec)
 
     @property
+    def signed(self) -> bool:
+        """Whether its URLs had signatures, which are not kept: it can't be sent again from here."""
+        return bool(json.loads(self.spec).get("signed"))
+
+    @property
     def usage(self) -> Usage | None:
         """What the service counted, once it succeeded."""
         if self.billed_s is None:
@@ -136,6 +141,7 @@ def spec_of(item: Item) -> str:
             "id": item.id,
             "service": item.service,
             "tags": dict(item.tags),
+            "signed": any(without_signature(url) != url for url in request.media),
             "video": without_signature(request.video),
             "prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
