@@ -51,8 +51,8 @@ def test_camera_footage_and_drawn_clips_come_back_edited(tmp_path: Path, prefect
         assert rows.cost.sum() == account.billed()
     expected: dict[str, tuple[tuple[int, int], Decimal]] = {
         "bunny": ((1280, 720), Decimal("5.28")),
-        "bikes": ((720, 1280), 3),
-        "street": ((1440, 1440), 2),
+        "bikes": ((720, 1280), Decimal(3)),
+        "street": ((1440, 1440), Decimal(2)),
     }
     for name, (size, seconds) in expected.items():
         with av.open(str(tmp_path / "videos" / f"{name}.mp4")) as video:
