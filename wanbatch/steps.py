@@ -32,7 +32,7 @@ from wanbatch.errors import (
     UsageError,
     WanbatchError,
 )
-from wanbatch.identity import is_url, item_key, media_identity
+from wanbatch.identity import is_url, item_key, media_identity, without_signature
 from wanbatch.journal import Outcome, State
 from wanbatch.models import TaskStatus
 from wanbatch.naming import output_name, safe_name
@@ -59,6 +59,7 @@ _DOWNLOAD_TRIES = 8
 _STRICT_TRIES = 3
 """A whole video that comes with the wrong length so often is what the service made: kept, and flagged."""
 _UPLOAD_TRIES = 4
+_BUCKETS = ("s3://", "gs://")
 _SUSPENDED_S = 10.0
 """A commit that seemed to take so long was a machine asleep, and another run may have taken over meanwhile."""
 _UPLOAD_KEPT_S = 24 * 3600.0
@@ -253,6 +254,12 @@ async def _turned_away(session: Session, attempt: Attempt, error: Refused, tries
 
 async def _reachable_media(session: Session, item: Item) -> list[str]:
     """Give the media as URLs that the service can fetch; local files go through its temporary store."""
+    for medium in item.request.media:
+        if medium.startswith(_BUCKETS):
+            where = without_signature(medium)
+            raise ProbeError(
+                f"{where}: the service reads no bucket; give a presigned https:// URL of the object"
+            )
     return [medium if is_url(medium) else await _uploaded(session, medium) for medium in item.request.media]
 
 

@@ -59,7 +59,7 @@ def live_progress(*, quiet: bool) -> Iterator[None]:
         yield
         return
     if err.is_terminal:
-        with Live(Text("starting …"), console=err, refresh_per_second=4, transient=True) as live:
+        with Live(Text("starting …"), console=err, refresh_per_second=1, transient=True) as live:
             token = report_to.set(
                 lambda progress: live.update(Text(progress_line(progress), overflow="ellipsis"))
             )
