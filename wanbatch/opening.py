@@ -72,7 +72,7 @@ async def open_session(
     store = VideoStore(Path(options.videos), service_host=checked.service.host, transport=transport)
     try:
         await _greet(client)
-        journal = await asyncio.to_thread(Journal.open, options.journal_url)
+        journal = await asyncio.to_thread(Journal.open, options.journal_url, clock=clock)
         try:
             session = Session(
                 options,

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -81,14 +80,14 @@ class ObjectStore:
             fields = {name: value for name, value in form.items() if isinstance(value, str)}
             now = world.state.now()
             key = world.uploads.check(fields, file.size or 0, now)
-            await run_in_threadpool(world.uploads.put, key, file.file, now)
+            await asyncio.to_thread(world.uploads.put, key, file.file, now)
 
     async def _give(self, request: Request) -> Response:
         world = self._world
         now = world.state.now()
         task_id = world.results.admit(request.url.path, request.query_params, request.headers, now)
         task = world.state.find(task_id)
-        stored = await run_in_threadpool(world.results.find, task) if task else None
+        stored = await asyncio.to_thread(world.results.find, task) if task else None
         if task is None or stored is None:
             raise OssError(404, "NoSuchKey", "The specified key does not exist.")
         if fault := world.faults.strike("before", "result", subject_of(task)):

@@ -16,7 +16,7 @@ import dataclasses
 import json
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +28,13 @@ from wanbatch import lease
 from wanbatch.errors import BudgetReached, ClaimLost, JournalError
 from wanbatch.journal import schema
 from wanbatch.journal.records import Attempt, Batch, Cap, Outcome, State, settled_values, spec_of
+from wanbatch.pace import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from wanbatch.models import Item, TaskReport
+    from wanbatch.pace import Clock
 
 __all__ = ["Attempt", "Batch", "Cap", "Journal", "Outcome", "State"]
 
@@ -48,15 +50,16 @@ _NOW = object()
 class Journal:
     """The journal of one ledger. Every method is one short transaction; call them one thread at a time."""
 
-    def __init__(self, engine: sa.Engine, *, where: str) -> None:
+    def __init__(self, engine: sa.Engine, *, where: str, clock: Clock) -> None:
         self._engine = engine
         self._where = where
+        self._clock = clock
 
     # -------------------------------------------------------------------------------------------- opening
 
     @classmethod
-    def open(cls, url: str | Path) -> Journal:
-        """Open, or make, the journal at a path or a SQLAlchemy URL.
+    def open(cls, url: str | Path, *, clock: Clock | None = None) -> Journal:
+        """Open, or make, the journal at a path or a SQLAlchemy URL; its times are the clock's, of this machine if none.
 
         Raises `JournalError` when it is damaged, locked, of another version, or not to be reached.
         """
@@ -82,7 +85,7 @@ class Journal:
             raise JournalError(
                 "--journal is no database URL; give a path or postgresql://user@host/name"
             ) from None
-        journal = cls(engine, where=schema.shown(str(url)))
+        journal = cls(engine, where=schema.shown(str(url)), clock=clock or SystemClock())
         try:
             journal._prepare()
         except JournalError:
@@ -688,7 +691,7 @@ class Journal:
         if db.dialect.name == "postgresql":
             seconds = db.scalar(sa.text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"))
             return schema.EPOCH + timedelta(microseconds=int(seconds or 0))
-        return datetime.now(UTC)
+        return self._clock.now()
 
 
 def _attempt(row: sa.Row[Any]) -> Attempt:
