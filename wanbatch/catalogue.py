@@ -43,6 +43,11 @@ class Throttle(StrEnum):
     CAPACITY = "capacity"
     QUOTA = "quota"
 
+    @property
+    def slower(self) -> float:
+        """How many times as slowly to send after it; the rate has nothing to do with the other limits."""
+        return {Throttle.RATE: 2.0, Throttle.BURST: 4.0}.get(self, 1.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Ruling:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-from wanbatch import wire
+from wanbatch import telemetry, wire
 from wanbatch.errors import BadAnswer, NeverSent, ProbeError, Refused, SubmitInDoubt
 from wanbatch.models import MODEL
 from wanbatch.pace import Rate, ServiceClock
@@ -64,7 +64,7 @@ class WanClient:
         self.clock = ServiceClock(clock)
         self.submits = Rate(service.limits.submit_rate, clock)
         self.queries = Rate(service.limits.query_rate, clock)
-        self._lists = Rate(service.limits.query_rate, clock)
+        self.lists = Rate(service.limits.query_rate, clock)
         self._cancels = Rate(service.limits.query_rate, clock)
         self._http = _pool(transport, keepalive=20)
         # A kept connection may be closed by the far end just as a POST leaves on it, and then nobody knows
@@ -115,7 +115,7 @@ class WanClient:
         found: dict[str, ListedTask] = {}
         totals: set[int | None] = set()
         for page in range(1, _PAGES_LIMIT + 1):
-            await self._lists.wait()
+            await self.lists.wait()
             asked = {"page_no": page, "page_size": _PAGE_SIZE, "model_name": MODEL}
             answer = await self._ask(
                 "GET", f"{wire.TASKS_PATH}/", params=asked | ({"status": str(status)} if status else {})
@@ -171,6 +171,7 @@ class WanClient:
             raise (BadAnswer if exchange.sent else NeverSent)(f"{self.service.host}: {exchange.reason}")
         return exchange
 
+    @telemetry.of_request
     async def _exchange(
         self,
         http: httpx.AsyncClient,

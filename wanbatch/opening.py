@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections import deque
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from wanbatch import logs
 from wanbatch.catalogue import Verdict, rule
 from wanbatch.client import WanClient
 from wanbatch.errors import (
@@ -34,6 +36,7 @@ from wanbatch.models import TaskStatus
 from wanbatch.options import parse_budget
 from wanbatch.pace import SystemClock
 from wanbatch.planning import hold_to
+from wanbatch.planning.times import run_seconds
 from wanbatch.pricing import RateCard
 from wanbatch.progress import report_to
 from wanbatch.session import Session
@@ -42,7 +45,7 @@ from wanbatch.storage import VideoStore, prepare_folder
 from wanbatch.watch import account_stopped, list_denied
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Collection, Iterator
 
     import httpx
 
@@ -50,16 +53,23 @@ if TYPE_CHECKING:
     from wanbatch.pace import Clock
     from wanbatch.planning import Pledge
     from wanbatch.settings import Service
+    from wanbatch.window import SharedSlots
 
 _log = logging.getLogger(__name__)
 
 _FLUSH_S = 10.0
+_REMEMBERED = 2_000
+"""So many of the last edits say how long the next ones will run."""
 _PROGRESS_S = 1.0
 
 
 @asynccontextmanager
 async def open_session(
-    options: RunOptions, *, clock: Clock | None = None, transport: httpx.AsyncBaseTransport | None = None
+    options: RunOptions,
+    *,
+    clock: Clock | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    shared: SharedSlots | None = None,
 ) -> AsyncIterator[Session]:
     """Open what a run needs, and close it in good order.
 
@@ -84,7 +94,10 @@ async def open_session(
                 store=store,
                 rates=checked.rates,
                 caps=checked.caps,
+                run_s=checked.run_s,
+                shared=shared,
             )
+            logs.running.set(session)
             session.progress.rows = checked.rows
             session.progress.slots = checked.service.limits.slots
             async with _running(session, options.max_runtime_s):
@@ -120,6 +133,8 @@ class _Checked:
     rates: RateCard
     caps: tuple[Cap, ...]
     rows: int
+    run_s: Collection[float]
+    """How long the last edits ran."""
 
 
 def _checked(options: RunOptions, clock: Clock) -> _Checked:
@@ -140,9 +155,17 @@ def _checked(options: RunOptions, clock: Clock) -> _Checked:
     if options.plan:
         pledge = hold_to(Path(options.plan), options, service, rates)
         caps = caps or _planned_caps(pledge, rates)
-    Ledger(Path(options.ledger)).prepare()
+    ledger = Ledger(Path(options.ledger))
+    ledger.prepare()
     prepare_folder(Path(options.videos))
-    return _Checked(service, key, rates, caps, report.rows)
+    return _Checked(service, key, rates, caps, report.rows, _history(ledger, service.name))
+
+
+def _history(ledger: Ledger, service: str) -> Collection[float]:
+    try:
+        return deque(run_seconds(ledger, service), maxlen=_REMEMBERED)
+    except LedgerError:  # empty, or damaged: a run adds to it and needs nothing of it
+        return ()
 
 
 def _has_password(url: str) -> bool:
@@ -161,6 +184,7 @@ async def _running(session: Session, runtime_s: float | None) -> AsyncIterator[N
     await session.durably(
         journal.begin_run, session.run_id, service=session.service.name, manifest=session.options.manifest
     )
+    await session.divide()
     jobs = [
         session.watcher.run(),
         session.reconciler.run(),
@@ -229,6 +253,7 @@ async def _heart(session: Session) -> None:
         await session.clock.sleep(HEARTBEAT_S)
         try:
             await session.durably(session.journal.heartbeat, session.run_id)
+            await session.divide()
         except WanbatchError as error:
             _log.warning("heartbeat: %s", error)
 
@@ -250,6 +275,7 @@ async def _ticker(session: Session) -> None:
         progress = session.progress
         progress.elapsed_s = session.clock.monotonic() - started
         progress.at_service = session.window.taken
+        progress.others = session.watcher.others
         progress.in_doubt = session.reconciler.doubts
         progress.trouble = session.watcher.trouble
         if listener:

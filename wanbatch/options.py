@@ -78,7 +78,6 @@ class RunOptions(BaseModel):
         usual = Limits()
         return Limits(
             slots=self.slots or usual.slots,
-            queue_ahead=usual.queue_ahead,
             submit_rate=self.submit_rate or usual.submit_rate,
             query_rate=self.query_rate or usual.query_rate,
         )

@@ -83,27 +83,50 @@ class Rate:
     """At most `per_second` passes in any second, as the far end counts them.
 
     Passes are spaced evenly and a little wider than the limit asks, since the network squeezes them together.
-    A refusal by the far end (`back_off`) holds everybody, and lets nobody through in a bunch afterwards.
+    A refusal by the far end (`back_off`) holds everybody, and lets nobody through in a bunch afterwards; one that
+    was about the rate itself (`slow_down`) widens the spacing, too, which is back to normal within a minute.
     """
 
     SLACK = 1.1
 
     def __init__(self, per_second: float, clock: Clock) -> None:
-        self._interval = self.SLACK / per_second
+        self._usual = self.SLACK / per_second
         self._clock = clock
         self._next = 0.0
+        self._slowness = 1.0
+        self._slowed_at = 0.0
         self._turn = asyncio.Lock()
+        self.sharers = 1
+        """How many runs divide the rate among them."""
+
+    @property
+    def interval_s(self) -> float:
+        """The spacing right now."""
+        over = (self._clock.monotonic() - self._slowed_at) / _RECOVERED_S
+        slowness = 1.0 + (self._slowness - 1.0) * max(0.0, 1.0 - max(0.0, over))
+        return self._usual * self.sharers * slowness
 
     async def wait(self) -> None:
         """Wait for a turn; first come, first served."""
         async with self._turn:
             while (ahead := self._next - self._clock.monotonic()) > 0:  # a back-off may come meanwhile
                 await self._clock.sleep(ahead)
-            self._next = self._clock.monotonic() + self._interval
+            self._next = self._clock.monotonic() + self.interval_s
 
     def back_off(self, seconds: float) -> None:
         """Let nobody pass for a while."""
         self._next = max(self._next, self._clock.monotonic() + seconds)
+
+    def slow_down(self, times: float, *, after_s: float) -> None:
+        """Let nobody pass for a while, and then fewer than usual, until the rate has recovered."""
+        self._slowness = min(self.interval_s / (self._usual * self.sharers) * times, _SLOWEST)
+        self._slowed_at = self._clock.monotonic() + after_s
+        self.back_off(after_s)
+
+
+_RECOVERED_S = 45.0
+"""A rate that was slowed down recovers evenly over this time."""
+_SLOWEST = 16.0
 
 
 class Gate:

@@ -29,6 +29,8 @@ class Progress:
     slots: int = 0
     at_service: int = 0
     """Edits that hold a place in the window."""
+    others: int = 0
+    """Edits on the same account that are not of this run."""
     in_doubt: int = 0
     trouble: str | None = None
     """What is wrong with the service right now."""

@@ -22,10 +22,12 @@ from wanbatch.manifest import read_manifest
 from wanbatch.pace import Gate
 from wanbatch.progress import Progress
 from wanbatch.reconcile import Reconciler
+from wanbatch.schedule import PollSchedule
 from wanbatch.watch import Watcher
+from wanbatch.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
     from wanbatch.client import WanClient
     from wanbatch.journal import Attempt, Journal
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from wanbatch.pricing import RateCard
     from wanbatch.settings import Service
     from wanbatch.storage import VideoStore
+    from wanbatch.window import Place, SharedSlots
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -45,38 +48,6 @@ ATTEMPT_CAP = 3
 """How often an item is tried when the service fails at it without billing."""
 _DOWNLOADS = 8
 _ITEMS_AT_ONCE = 200
-
-
-class Window:
-    """The bounded number of edits that may be at the service at once."""
-
-    def __init__(self, places: int) -> None:
-        self._free = asyncio.Semaphore(places)
-        self.taken = 0
-
-    async def enter(self) -> Place:
-        """Wait for a place."""
-        await self._free.acquire()
-        self.taken += 1
-        return Place(self)
-
-    def leave(self) -> None:
-        """Take a place back."""
-        self.taken -= 1
-        self._free.release()
-
-
-class Place:
-    """A place in the window; given back once, when the service is done with the edit."""
-
-    def __init__(self, window: Window) -> None:
-        self._window: Window | None = window
-
-    def leave(self) -> None:
-        """Give the place to the next edit; doing it again changes nothing."""
-        if self._window:
-            self._window.leave()
-            self._window = None
 
 
 class Work:
@@ -137,6 +108,8 @@ class Session:
         store: VideoStore,
         rates: RateCard,
         caps: tuple[Cap, ...],
+        run_s: Iterable[float] = (),
+        shared: SharedSlots | None = None,
     ) -> None:
         self.run_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
         self.options = options
@@ -148,7 +121,14 @@ class Session:
         self.store = store
         self.rates = rates
         self.caps = caps
-        self.watcher = Watcher(client, clock, interval_s=options.poll_interval)
+        self.window = Window(service.limits, clock, shared=shared)
+        self.watcher = Watcher(
+            client,
+            clock,
+            window=self.window,
+            schedule=PollSchedule(run_s),
+            interval_s=options.poll_interval,
+        )
         self.reconciler = Reconciler(
             client, journal, clock, durably=self.durably, interval_s=options.poll_interval
         )
@@ -163,7 +143,6 @@ class Session:
         self.unfinished: str | None = None
         """Why the run ends before its manifest does, without anything being wrong."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self.window = Window(service.limits.window)
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._settled = asyncio.Event()
@@ -213,6 +192,13 @@ class Session:
             for wait in waits:
                 wait.cancel()
         self.check_going()
+
+    async def divide(self) -> None:
+        """Keep to our part of the account's limits: all live runs that share the journal have the same."""
+        runs = max(await self.durably(self.journal.live_runs, self.service.name), 1)
+        self.window.runs = runs
+        for rate in (self.client.submits, self.client.queries, self.client.lists):
+            rate.sharers = runs
 
     def trouble(self, words: str) -> None:
         """Say what is wrong with the service right now."""
@@ -287,7 +273,9 @@ class Session:
             await self._idle.wait()
 
     async def _work(self, item: Item, *, number: int, attempt: Attempt | None = None) -> Work:
-        place = await self.window.enter()
+        # What was sent before is at the service whether there is a place for it or not, and has to be fetched.
+        there = attempt is not None and attempt.state is not State.INTENDED
+        place = self.window.occupy() if there else await self.window.enter()
         self._at_work += 1
         self._in_hand.add(item.key)
         return Work(item, place, number, attempt=attempt)

@@ -14,8 +14,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wanbatch import telemetry
 from wanbatch.books import cost_of, ledger_row
-from wanbatch.catalogue import Verdict, rule
+from wanbatch.catalogue import Throttle, Verdict, rule
 from wanbatch.errors import (
     AccountStopped,
     BadAnswer,
@@ -146,7 +147,9 @@ async def submit(session: Session, work: Work) -> Submission:
             session.progress.reserved -= attempt.reserved or Decimal(0)
             raise
     if attempt.state is State.IN_DOUBT:
+        work.place.arrived()
         attempt = work.attempt = await session.reconciler.settle(attempt)
+    work.place.arrived()
     if attempt.task_id is None:
         raise AssertionError(f"{attempt.state} without a task_id")
     return Submission(
@@ -209,7 +212,7 @@ async def _send(session: Session, work: Work, attempt: Attempt) -> Attempt:
             session.trouble(str(error))
             await session.pause(delay(tries))
         except Refused as error:
-            attempt = work.attempt = await _turned_away(session, attempt, error, tries)
+            attempt = work.attempt = await _turned_away(session, work, attempt, error, tries)
         except SubmitInDoubt as error:
             session.client.submits.back_off(_SPACING_S)
             _log.warning("%s: submit in doubt: %s", work.item.name, scrub(str(error)))
@@ -232,7 +235,7 @@ async def _accept(session: Session, attempt: Attempt, accepted: Accepted) -> Att
     )
 
 
-async def _turned_away(session: Session, attempt: Attempt, error: Refused, tries: int) -> Attempt:
+async def _turned_away(session: Session, work: Work, attempt: Attempt, error: Refused, tries: int) -> Attempt:
     """Wait out a refusal that asks for patience; raise every other."""
     ruling = rule(error.http_status, error.code, error.message)
     if ruling.verdict is Verdict.STOP_RUN:
@@ -247,7 +250,13 @@ async def _turned_away(session: Session, attempt: Attempt, error: Refused, tries
         raise error
     attempt = await session.durably(session.journal.unsent, attempt)
     seconds = delay(tries, retry_after_s=error.retry_after_s, wait_max_s=60.0)
-    session.client.submits.back_off(seconds)
+    if ruling.throttle is Throttle.CONCURRENCY:  # nothing was too fast: wait until one of ours has ended
+        session.window.refused()
+        work.place.leave()
+        await session.pause(delay(1, retry_after_s=error.retry_after_s, wait_max_s=60.0))
+        work.place = await session.window.enter(first=True)
+        return attempt
+    session.client.submits.slow_down(ruling.throttle.slower if ruling.throttle else 1.0, after_s=seconds)
     await session.pause(seconds)
     return attempt
 
@@ -440,6 +449,7 @@ async def record(session: Session, work: Work, ending: Ending) -> None:
     session.progress.count(**{str(ending.outcome): 1})
     session.progress.reserved -= attempt.reserved or Decimal(0)
     session.progress.spent += cost or Decimal(0)
+    telemetry.settled(row)
 
 
 def _flagged(attempt: Attempt, ending: Ending) -> Ending:

@@ -1,7 +1,8 @@
 """One watcher per service does all the polling.
 
 The task list shows every edit that is running in one request; an edit of ours that has left it is asked about
-once. Where there is no list, every edit is asked about by itself. A bad answer never ends a wait.
+once. Where there is no list, or not all of it, edits are asked about one by one, when they are likely to end.
+A bad answer never ends a wait.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from wanbatch.catalogue import Verdict, rule
+from wanbatch.catalogue import Throttle, Verdict, rule
 from wanbatch.errors import AccountStopped, BadAnswer, NeverSent, Refused, WanbatchError
 from wanbatch.models import TaskReport, TaskStatus
 from wanbatch.pace import delay
@@ -22,6 +23,8 @@ from wanbatch.redact import scrub
 if TYPE_CHECKING:
     from wanbatch.client import WanClient
     from wanbatch.pace import Clock
+    from wanbatch.schedule import PollSchedule
+    from wanbatch.window import Window
 
 _log = logging.getLogger(__name__)
 
@@ -33,33 +36,56 @@ _PENDING_EVERY = 3
 """The list of waiting edits is asked for in every third cycle: only an edit that never ran can leave it."""
 _ASK_ALL_EVERY = 60
 """Now and then every edit is asked about by itself, whatever the lists say."""
-_LIST_AGAIN_AFTER = 20
-"""A list that was refused is tried again after so many cycles."""
+_LIST_AGAIN_AFTER_S = 300.0
+"""A list that was refused is tried again after so long."""
+_LIST_S = 60.0
+"""How long all pages of the list may take."""
+_AT_ONCE = 8
+"""Questions on their way at once: one that gets no answer must not keep the others waiting."""
+_SHARE = 0.5
+"""Questions of the schedule take up at most so much of the query rate; what has ended must get through, too."""
 
 
 @dataclass(slots=True)
 class _Watched:
+    task_id: str
     submitted_at: datetime
     ended: asyncio.Future[TaskReport] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    running: bool = False
+    running_since: datetime | None = None
+    ask_at: datetime | None = None
+    """When to ask about it by itself; None: at once."""
     unknown_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the lists showed: those of ours that are surely still there, and whether that is all there are."""
+
+    there: frozenset[str]
+    complete: bool
 
 
 class Watcher:
     """Waits for provider tasks on behalf of everybody."""
 
-    def __init__(self, client: WanClient, clock: Clock, *, interval_s: float) -> None:
+    def __init__(
+        self, client: WanClient, clock: Clock, *, window: Window, schedule: PollSchedule, interval_s: float
+    ) -> None:
         self._client = client
         self._clock = clock
+        self._window = window
+        self._schedule = schedule
         self._interval_s = interval_s
         self._watched: dict[str, _Watched] = {}
         self._more = asyncio.Event()
         self._abandoned: WanbatchError | None = None
         self._cycle = 0
         self._bad = 0
-        self._list_from_cycle = 0
+        self._list_from = 0.0
+        self.others = 0
+        """Edits that run on this account and are not of this run, as the list last showed it."""
         self.trouble: str | None = None
         """What is wrong with the service right now, in one line."""
 
@@ -72,7 +98,11 @@ class Watcher:
         """
         if self._abandoned:
             raise self._abandoned
-        watched = self._watched[task_id] = _Watched(submitted_at, running=ask_first)
+        watched = self._watched[task_id] = _Watched(task_id, submitted_at)
+        if ask_first:
+            watched.running_since = submitted_at
+        else:
+            watched.ask_at = self._client.clock.now() + timedelta(seconds=self._schedule.waiting_gap_s())
         self._more.set()
         try:
             return await watched.ended
@@ -88,12 +118,25 @@ class Watcher:
 
     async def run(self) -> None:
         """Poll for as long as there is something to wait for; runs until cancelled."""
+        took = 0.0
         while True:
             self._more.clear()
             if not self._watched:
                 await self._more.wait()
-            await self._clock.sleep(self._interval_s)
+            await self._clock.sleep(max(self._cycle_s() - took, 0.0))
+            started = self._clock.monotonic()
             await self._poll()
+            took = self._clock.monotonic() - started
+
+    def _cycle_s(self) -> float:
+        """Say how often to look: a service that queues nothing idles from each end until we notice it."""
+        if not self._lists:
+            return self._interval_s / 4  # asks only about those whose time has come
+        return self._interval_s / 2 if self._window.refuses else self._interval_s
+
+    @property
+    def _lists(self) -> bool:
+        return self._clock.monotonic() >= self._list_from
 
     async def _poll(self) -> None:
         try:
@@ -101,81 +144,127 @@ class Watcher:
         except (NeverSent, BadAnswer) as error:
             self._note(str(error))
         except Refused as error:
-            if rule(error.http_status, error.code, error.message).verdict is Verdict.STOP_RUN:
+            ruling = rule(error.http_status, error.code, error.message)
+            if ruling.verdict is Verdict.STOP_RUN:
                 self.abandon(account_stopped(error))
                 return
-            self._note(str(error), retry_after_s=error.retry_after_s)
+            self._note(str(error))
+            self._slow_down(ruling.throttle, error.retry_after_s)
         else:
             self._bad, self.trouble = 0, None
             return
         await self._clock.sleep(delay(self._bad, base_s=self._interval_s, wait_max_s=60.0))
 
-    def _note(self, words: str, *, retry_after_s: float | None = None) -> None:
+    def _note(self, words: str) -> None:
         self._bad += 1
         self.trouble = words
         _log.warning("polling: %s", words)
-        if retry_after_s:
-            self._client.queries.back_off(min(retry_after_s, 60.0))
 
+    def _slow_down(self, throttle: Throttle | None, retry_after_s: float | None) -> None:
+        if throttle is None and retry_after_s is None:
+            return
+        seconds = delay(self._bad, retry_after_s=retry_after_s, wait_max_s=60.0)
+        for rate in (self._client.queries, self._client.lists):
+            rate.slow_down(throttle.slower if throttle else 1.0, after_s=seconds)
+
+    @telemetry.of_poll
     async def _poll_once(self) -> None:
-        trouble: BadAnswer | Refused | None = None
-        for task_id in await self._left_the_list():
-            watched = self._watched.get(task_id)
-            if watched is None or watched.ended.done():
-                continue
-            try:
-                self._take(watched, await self._client.query(task_id))
-            except BadAnswer as error:
-                trouble = error  # the next edit may have better luck
-        if trouble:
+        self._cycle += 1
+        everybody = list(self._watched.values())
+        worth = self._worth_asking(everybody, await self._look(everybody))
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask(watched: _Watched) -> None:
+            async with at_once:
+                if not watched.ended.done():
+                    self._take(watched, await self._client.query(watched.task_id))
+
+        answers = await asyncio.gather(*(ask(watched) for watched in worth), return_exceptions=True)
+        self._tell_window()
+        troubles = [answer for answer in answers if isinstance(answer, Exception)]
+        for trouble in sorted(troubles, key=lambda trouble: isinstance(trouble, BadAnswer)):
             raise trouble
+
+    def _worth_asking(self, everybody: list[_Watched], look: _Look | None) -> list[_Watched]:
+        """Say which edits are worth a question."""
+        if look and look.complete:
+            return [watched for watched in everybody if watched.task_id not in look.there]
+        now = self._client.clock.now()
+        return [
+            watched
+            for watched in everybody
+            if (look is None or watched.task_id not in look.there)
+            and (watched.ask_at is None or watched.ask_at <= now)
+        ]
 
     def _take(self, watched: _Watched, report: TaskReport) -> None:
         """Deliver a report that ends a wait."""
         now = self._client.clock.now()
         if report.status is TaskStatus.UNKNOWN:
             watched.unknown_since = watched.unknown_since or now
+            watched.ask_at = now + timedelta(seconds=self._schedule.waiting_gap_s())
             patience_ended = now - watched.unknown_since > UNKNOWN_PATIENCE
             if not patience_ended and now - watched.submitted_at < TASK_LIFE:
                 return
         elif not report.status.ended:
-            watched.running = report.status is TaskStatus.RUNNING
             watched.unknown_since = None
+            self._ask_later(watched, report, now)
             return
+        elif report.scheduled_at and report.ended_at:
+            self._schedule.learn((report.ended_at - report.scheduled_at).total_seconds())
         if not watched.ended.done():
             watched.ended.set_result(report)
 
-    async def _left_the_list(self) -> list[str]:
-        """Say which of the watched tasks are worth a question."""
-        self._cycle += 1
-        everybody = list(self._watched)
-        if self._cycle < self._list_from_cycle or self._cycle % _ASK_ALL_EVERY == 0:
-            return everybody
-        with_pending = self._cycle % _PENDING_EVERY == 0 or all(w.running for w in self._watched.values())
+    def _ask_later(self, watched: _Watched, report: TaskReport, now: datetime) -> None:
+        gap_s = self._schedule.waiting_gap_s()
+        if report.status is TaskStatus.RUNNING:
+            watched.running_since = report.scheduled_at or watched.running_since or now
+            gap_s = self._schedule.gap_s((now - watched.running_since).total_seconds())
+        wanted = len(self._watched) * self._schedule.rate_per_edit
+        crowded = wanted * self._client.queries.interval_s / _SHARE
+        watched.ask_at = now + timedelta(seconds=gap_s * max(1.0, crowded))
+
+    async def _look(self, everybody: list[_Watched]) -> _Look | None:
+        """Look at the lists; None when every edit is to be asked about by itself."""
+        if not self._lists:
+            return None
+        if self._cycle % _ASK_ALL_EVERY == 0:
+            return _Look(frozenset(), complete=True)
+        waiting = [w for w in everybody if w.running_since is None]
+        with_pending = bool(waiting) and self._cycle % _PENDING_EVERY == 0
         try:
-            # In this order: a task that starts between the two lists is then seen in both, never in neither.
-            pending = await self._listed(TaskStatus.PENDING) if with_pending else set()
-            running = await self._listed(TaskStatus.RUNNING)
+            async with asyncio.timeout(_LIST_S):
+                # In this order: a task that starts between the two is then seen in both, never in neither.
+                pending, all_pending = (
+                    await self._listed(TaskStatus.PENDING) if with_pending else (set(), True)
+                )
+                running, all_running = await self._listed(TaskStatus.RUNNING)
+        except TimeoutError:
+            raise BadAnswer(f"the task list took more than {_LIST_S:.0f} s") from None
         except Refused as error:
             if not list_denied(error):
                 raise
             _log.info("the task list can't be had (%s): every edit is asked about by itself", error)
-            self._list_from_cycle = self._cycle + _LIST_AGAIN_AFTER
-            return everybody
+            self._list_from = self._clock.monotonic() + _LIST_AGAIN_AFTER_S
+            return None
         for task_id in running & self._watched.keys():
-            self._watched[task_id].running = True
-        return [
-            task_id
-            for task_id in everybody
-            if task_id not in running | pending
-            and (with_pending or (task_id in self._watched and self._watched[task_id].running))
-        ]
+            watched = self._watched[task_id]
+            watched.running_since = watched.running_since or self._client.clock.now()
+        self.others = len(running - self._watched.keys())
+        unseen = set() if with_pending else {w.task_id for w in waiting if w.running_since is None}
+        return _Look(frozenset(running | pending | unseen), complete=all_pending and all_running)
 
-    async def _listed(self, status: TaskStatus) -> set[str]:
+    async def _listed(self, status: TaskStatus) -> tuple[set[str], bool]:
+        listing = await self._client.tasks(status=status)
         # A service that ignores the filter must not make an ended edit look like a running one.
-        return {
-            task.task_id for task in (await self._client.tasks(status=status)).tasks if task.status is status
-        }
+        return {task.task_id for task in listing.tasks if task.status is status}, listing.complete
+
+    def _tell_window(self) -> None:
+        seen = [w for w in self._watched.values() if not w.ended.done() and w.unknown_since is None]
+        waiting = [w.submitted_at for w in seen if w.running_since is None]
+        now = self._client.clock.now()
+        waits = now - min(waiting) if waiting else timedelta(0)
+        self._window.seen(running=len(seen) - len(waiting), pending=len(waiting), waits=waits)
 
 
 def list_denied(error: Refused) -> bool:

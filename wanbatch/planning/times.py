@@ -52,10 +52,11 @@ def remembered(folder: Path, service: str) -> RunTimes:
     ledger = Ledger(folder)
     if not any(ledger.attempts.glob("**/*.parquet")):
         return REFERENCE
-    return run_times(list(_run_seconds(ledger, service)))
+    return run_times(list(run_seconds(ledger, service)))
 
 
-def _run_seconds(ledger: Ledger, service: str) -> Iterator[float]:
+def run_seconds(ledger: Ledger, service: str) -> Iterator[float]:
+    """Give how long each of a service's finished edits ran, in seconds; raises `LedgerError`."""
     wanted = (service, str(Outcome.SUCCEEDED))
     for batch in ledger.read_attempts(["service", "status", "run_s"]).to_batches():
         columns = (column.to_pylist() for column in batch.columns)
