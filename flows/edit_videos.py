@@ -9,11 +9,12 @@ from tasks.download import download_result
 from tasks.poll import await_edit
 from tasks.record import record_outcome
 from tasks.submit import submit_edit
-from wanbatch import walk
+from wanbatch import logs, walk
 from wanbatch.opening import open_session
 from wanbatch.options import RunOptions
 from wanbatch.progress import notify
 from wanbatch.summary import Summary, summarise
+from wanbatch.telemetry.exporting import exporting
 
 
 @flow(name="edit-videos", flow_run_name="edit {options.manifest}", persist_result=False, log_prints=False)
@@ -22,8 +23,9 @@ async def edit_videos(options: RunOptions) -> Summary:
 
     Running it again continues: what is settled is skipped, what is open is taken up, nothing is paid twice.
     """
+    logs.guard()
     notify.set(tell_prefect)
-    async with open_session(options) as session:
+    async with exporting(), open_session(options) as session:
         steps = walk.Steps(submit_edit, await_edit, download_result, record_outcome)
         async with live_progress(session):
             await walk.edit_videos(session, steps)

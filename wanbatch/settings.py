@@ -17,6 +17,8 @@ KEY_VARIABLE = "DASHSCOPE_API_KEY"
 ADDRESS_VARIABLE = "DASHSCOPE_HTTP_BASE_URL"
 """Ends in /api/v1, as the vendor's SDK has it."""
 JOURNAL_VARIABLE = "WANBATCH_JOURNAL"
+LOG_FORMAT_VARIABLE = "WANBATCH_LOG_FORMAT"
+LOG_LEVEL_VARIABLE = "WANBATCH_LOG_LEVEL"
 EMULATOR_PORT = 8765
 
 
@@ -178,3 +180,75 @@ def prefect_server_configured(environment: Mapping[str, str] = os.environ) -> bo
 def journal_address(environment: Mapping[str, str] = os.environ) -> str | None:
     """Read where the journal is, when the options do not say; here it may hold a password."""
     return environment.get(JOURNAL_VARIABLE, "").strip() or None
+
+
+def asked_logs(environment: Mapping[str, str] = os.environ) -> tuple[str | None, str | None]:
+    """Read the format and the level of the logs, where the environment has them."""
+    form, level = (environment.get(name, "").strip() for name in (LOG_FORMAT_VARIABLE, LOG_LEVEL_VARIABLE))
+    return form or None, level or None
+
+
+@dataclass(frozen=True, slots=True)
+class Exporters:
+    """Where traces and metrics go: `otlp`, `prometheus` (metrics alone), `console`."""
+
+    traces: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    prometheus: tuple[str, int] = ("localhost", 9464)
+    """Host and port that are scraped."""
+    named: bool = False
+    """Whether the environment says what service all this is of."""
+
+    def __bool__(self) -> bool:
+        return bool(self.traces or self.metrics)
+
+
+def exporters(environment: Mapping[str, str] = os.environ) -> Exporters:
+    """Read OpenTelemetry's standard variables; nothing is exported unless one of them asks for it.
+
+    https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+    Raises `UsageError` for an exporter that is not there.
+    """
+    told = {name: value.strip() for name, value in environment.items() if name.startswith("OTEL_")}
+    if told.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return Exporters()
+    port = told.get("OTEL_EXPORTER_PROMETHEUS_PORT", "")
+    if port and not (port.isascii() and port.isdigit() and 0 < int(port) <= _LAST_PORT):
+        raise UsageError(f"OTEL_EXPORTER_PROMETHEUS_PORT: {port!r} is no port")
+    usual = Exporters()
+    metrics = _asked_exporters(told, "METRICS", {"otlp", "prometheus", "console"})
+    if port and "prometheus" not in metrics:
+        metrics = (*metrics, "prometheus")
+    return Exporters(
+        traces=_asked_exporters(told, "TRACES", {"otlp", "console"}),
+        metrics=metrics,
+        prometheus=(
+            told.get("OTEL_EXPORTER_PROMETHEUS_HOST") or usual.prometheus[0],
+            int(port or usual.prometheus[1]),
+        ),
+        named="OTEL_SERVICE_NAME" in told or "service.name=" in told.get("OTEL_RESOURCE_ATTRIBUTES", ""),
+    )
+
+
+def _asked_exporters(told: Mapping[str, str], signal: str, known: set[str]) -> tuple[str, ...]:
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    usual = "otlp" if any(map(told.get, endpoints)) else "none"
+    asked = told.get(f"OTEL_{signal}_EXPORTER") or usual
+    names = tuple(dict.fromkeys(name.strip() for name in asked.split(",") if name.strip() not in {"", "none"}))
+    if strange := set(names) - known:
+        raise UsageError(
+            f"OTEL_{signal}_EXPORTER: there is no exporter {', '.join(sorted(strange))!r} here; "
+            f"give {', '.join(sorted(known))} or none"
+        )
+    protocol = told.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or told.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    if "otlp" in names and protocol not in {None, "", "http/protobuf"}:
+        raise UsageError(f"OTEL_EXPORTER_OTLP_PROTOCOL: {protocol!r} is not spoken here; give http/protobuf")
+    return names
+
+
+def serve_metrics(port: int, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Have the metrics of this process's runs served on a port."""
+    environment["OTEL_EXPORTER_PROMETHEUS_PORT"] = str(port)
+
+
+_LAST_PORT = 65_535

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from wanbatch import logs, telemetry
 from wanbatch import steps as plain
 from wanbatch.errors import (
     AccountStopped,
@@ -43,6 +44,7 @@ class Steps(NamedTuple):
     record: Callable[[Session, Work, Ending], Awaitable[None]] = plain.record
 
 
+@telemetry.of_run
 async def edit_videos(session: Session, steps: Steps) -> None:
     """Edit everything there is to edit, a bounded window at a time; a row that fails never stops the others."""
     async with asyncio.TaskGroup() as group:
@@ -53,12 +55,15 @@ async def edit_videos(session: Session, steps: Steps) -> None:
             session.stop(str(problem), ExitCode.INCOMPLETE, abandon=isinstance(problem, JournalError))
 
 
+@telemetry.of_item
 async def edit_video(session: Session, work: Work, steps: Steps) -> None:
     """Bring one row from manifest to ledger."""
+    logs.working_on.set(work)
     try:
         ending = await _edited(session, work, steps)
         if ending:
             await steps.record(session, work, ending)
+            _log.info("%s: %s", work.item.name, ending.outcome)
             await _again(session, work, ending)
     except ClaimLost:
         session.progress.count(elsewhere=1)

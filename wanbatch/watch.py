@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from wanbatch import telemetry
 from wanbatch.catalogue import Throttle, Verdict, rule
 from wanbatch.errors import AccountStopped, BadAnswer, NeverSent, Refused, WanbatchError
 from wanbatch.models import TaskReport, TaskStatus

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from wanbatch.errors import ExitCode, ManifestError, WanbatchError
@@ -12,8 +13,10 @@ _PROBLEMS_SHOWN = 20
 def main() -> None:
     """Run the command line; what a person or the network can cause ends in one clear line and its exit code."""
     from wanbatch.cli.commands import app
+    from wanbatch.cli.logs import show_logs
 
     try:
+        show_logs()
         app()
     except WanbatchError as error:
         _explain(error)
@@ -24,11 +27,16 @@ def main() -> None:
 
 
 def _explain(error: WanbatchError) -> None:
+    from wanbatch.cli import logs
     from wanbatch.redact import scrub
 
     lines = [f"wanbatch: {scrub(str(error))}"]
     if isinstance(error, ManifestError) and error.problems:
-        lines += [f"  {problem}" for problem in error.problems[:_PROBLEMS_SHOWN]]
+        lines += [f"  {scrub(str(problem))}" for problem in error.problems[:_PROBLEMS_SHOWN]]
         if (more := len(error.problems) - _PROBLEMS_SHOWN) > 0:
             lines.append(f"  … and {more} more; `wanbatch check` shows them all")
-    print("\n".join(lines), file=sys.stderr)  # noqa: T201 - the command line
+    if logs.are_json():
+        for line in lines:
+            logging.getLogger("wanbatch").error("%s", line.strip())
+    else:
+        print("\n".join(lines), file=sys.stderr)  # noqa: T201 - the command line

@@ -37,6 +37,14 @@ Service = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+LogFormat = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--log-format", help="Logs on standard error: text or json.", metavar="FORMAT"),
+]
+LogLevel = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--log-level", help="debug, info, warning or error.", metavar="LEVEL"),
+]
 
 
 @app.command()
@@ -47,10 +55,14 @@ def demo(
     speed: Annotated[
         float, typer.Option("--speed", help="How much faster the emulator's time runs.", min=1)
     ] = 60.0,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
 ) -> None:
     """Run the main job on the embedded emulator with sample clips: no key, no network."""
     from wanbatch.cli.demo import run_demo
+    from wanbatch.cli.logs import show_logs
 
+    show_logs(log_format, log_level)
     sys.exit(run_demo(folder, speed=speed))
 
 
@@ -114,6 +126,14 @@ def run(
     query_rate: Annotated[
         Optional[float], typer.Option("--query-rate", help="Queries a second your account may make (20).")  # noqa: UP045
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port", help="Serve Prometheus metrics on this loopback port.", min=1, max=65_535
+        ),
+    ] = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
     as_json: AsJson = False,
 ) -> None:
     """Edit the videos of a manifest. Run it again to go on: nothing is paid twice."""
@@ -138,7 +158,15 @@ def run(
         submit_rate=submit_rate,
         query_rate=query_rate,
     )
-    sys.exit(run_flow(options, as_json=as_json))
+    sys.exit(
+        run_flow(
+            options,
+            as_json=as_json,
+            log_format=log_format,
+            log_level=log_level,
+            metrics_port=metrics_port,
+        )
+    )
 
 
 @app.command()

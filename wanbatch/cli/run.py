@@ -10,22 +10,33 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
 from wanbatch.cli import display
+from wanbatch.cli.logs import are_json, show_logs
 from wanbatch.errors import Interrupted
-from wanbatch.redact import ScrubFilter
+from wanbatch.settings import serve_metrics
 
 if TYPE_CHECKING:
     from wanbatch.errors import ExitCode
     from wanbatch.options import RunOptions
     from wanbatch.summary import Summary
 
+_log = logging.getLogger(__name__)
+
 _PREFECT_S = 20.0
 
 
-def run_flow(options: RunOptions, *, as_json: bool) -> ExitCode:
+def run_flow(
+    options: RunOptions,
+    *,
+    as_json: bool,
+    log_format: str | None = None,
+    log_level: str | None = None,
+    metrics_port: int | None = None,
+) -> ExitCode:
     """Run the flow and show how it went; gives the exit code."""
+    if metrics_port is not None:
+        serve_metrics(metrics_port)
+    show_logs(log_format, log_level, quiet=as_json)
     ran = run_quietly(options, quiet=as_json)
     if as_json:
         display.out.print_json(json.dumps(plain(ran.summary)))
@@ -53,10 +64,11 @@ class Ran:
 def run_quietly(options: RunOptions, *, quiet: bool = False) -> Ran:
     """Find what is wrong before Prefect starts, then run the flow under a progress line."""
     from wanbatch.opening import preflight
-    from wanbatch.settings import prefect_server_configured, quiet_prefect
+    from wanbatch.settings import exporters, prefect_server_configured, quiet_prefect
 
-    _log_to_terminal(quiet=quiet)
+    quiet = quiet or are_json()
     try:
+        exporters()
         asyncio.run(preflight(options))
         quiet_prefect()
         if not quiet and not prefect_server_configured():
@@ -96,7 +108,7 @@ async def _flow(flow: Any, options: RunOptions) -> Ran:
         await asyncio.wait({running}, timeout=_PREFECT_S)
         noted = running.done() and running.exception() is None
         if not noted:
-            display.err.print("Prefect's server could not be told how the run ended", style="yellow")
+            _log.warning("Prefect's server could not be told how the run ended")
         return Ran(closed.result(), noted)
     result: object = await running.result().aresult(raise_on_failure=False)
     raise result if isinstance(result, BaseException) else AssertionError(f"no summary: {result}")
@@ -120,23 +132,3 @@ def plain(summary: Summary) -> dict[str, Any]:
         "journal": summary.journal,
         "videos": summary.videos,
     }
-
-
-class _Lines(logging.Handler):
-    """Prints each record as one line, above the live progress."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print it."""
-        style = "red" if record.levelno >= logging.ERROR else "yellow"
-        display.err.print(Text(f"{record.levelname.lower()}: {record.getMessage()}", style=style))
-
-
-def _log_to_terminal(*, quiet: bool) -> None:
-    """Show our own warnings, one line each."""
-    log = logging.getLogger("wanbatch")
-    log.propagate = False
-    if not log.handlers:
-        handler = _Lines()
-        handler.addFilter(ScrubFilter())
-        log.addHandler(handler)
-    log.setLevel(logging.ERROR if quiet else logging.WARNING)
