@@ -133,6 +133,35 @@ async def test_who_gives_up_takes_no_turn() -> None:
     assert clock.seconds == pytest.approx(1_001.1)
 
 
+async def test_a_rate_that_was_too_high_recovers_within_a_minute() -> None:
+    """A refusal of the rate itself widens the spacing, again if it comes again, and a minute later all is as before."""
+    clock = FakeClock()
+    rate = Rate(5, clock)
+    usual = rate.interval_s
+    rate.slow_down(2.0, after_s=3.0)
+    assert rate.interval_s == pytest.approx(2 * usual)
+    rate.slow_down(4.0, after_s=3.0)
+    assert rate.interval_s == pytest.approx(8 * usual)
+    for _ in range(9):
+        rate.slow_down(4.0, after_s=3.0)
+    assert rate.interval_s == pytest.approx(16 * usual)
+    clock.seconds += 3 + 22.5
+    assert rate.interval_s == pytest.approx(8.5 * usual)
+    clock.seconds += 30
+    assert rate.interval_s == usual
+    rate.slow_down(1.0, after_s=3.0)  # a refusal for another reason
+    assert rate.interval_s == usual
+
+
+async def test_runs_that_share_an_account_divide_its_rate() -> None:
+    """With three runs each takes every third turn."""
+    clock = FakeClock()
+    rate = Rate(3, clock)
+    rate.sharers = 3
+    passed = await passes(rate, clock, [0.0] * 3)
+    assert [at - 1_000 for at in passed] == pytest.approx([0.0, 1.1, 2.2])
+
+
 # ------------------------------------------------------------------------------------------------- places
 
 

@@ -40,9 +40,14 @@ class Console:
         return json_reply({"tasks": [_inside(task) for task in self._world.state.tasks()]})
 
     async def limits(self, _: Request) -> Response:
-        """Show the busiest second of every operation, and the most edits that ran at once."""
-        peaks = {f"{name}_per_second": window.peak for name, window in self._world.windows.items()}
-        return json_reply({**peaks, "running": self._world.state.running_peak})
+        """Show the busiest second of every operation, the most edits that ran at once, and how many calls came."""
+        windows = self._world.windows
+        peaks: dict[str, Any] = {f"{name}_per_second": window.peak for name, window in windows.items()}
+        counts = {
+            "calls": {name: window.calls for name, window in windows.items()},
+            "throttled": {name: window.throttled for name, window in windows.items()},
+        }
+        return json_reply({**peaks, "running": self._world.state.running_peak, **counts})
 
     async def openapi(self, request: Request) -> Response:
         """Show the description of the public API."""

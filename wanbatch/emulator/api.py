@@ -26,6 +26,7 @@ BASE: Final = "/api/v1"
 SUBMIT_PATH: Final = f"{BASE}/services/aigc/video-generation/video-synthesis"
 UPLOAD_PATH: Final = "/upload"
 _HALF: Final = 2
+_TOO_MANY: Final = 429
 """An incomplete page leaves out every second row."""
 
 Act = Callable[[Request, str, bytes], dict[str, Any]]
@@ -126,7 +127,9 @@ def api_routes(world: World) -> list[Route]:
     def serve(operation: str, act: Act) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             body = await request.body() if request.method == "POST" else b""
-            return _serve(world, operation, act, request, body)
+            reply = _serve(world, operation, act, request, body)
+            world.windows[operation].throttled += reply.status_code == _TOO_MANY
+            return reply
 
         return endpoint
 

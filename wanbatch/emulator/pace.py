@@ -13,11 +13,15 @@ class Window:
         self.limit = limit
         self.peak = 0
         """The most calls that arrived in any one second, whether admitted or not."""
+        self.calls = 0
+        self.throttled = 0
+        """Those answered with 429, for whatever reason."""
         self._offered: deque[int] = deque()
         self._admitted: deque[int] = deque()
 
     def offer(self, now: int) -> None:
         """Count a call that arrived at `now` (milliseconds)."""
+        self.calls += 1
         _slide(self._offered, now)
         self._offered.append(now)
         self.peak = max(self.peak, len(self._offered))
