@@ -250,7 +250,7 @@ async def _turned_away(session: Session, work: Work, attempt: Attempt, error: Re
         raise error
     attempt = await session.durably(session.journal.unsent, attempt)
     seconds = delay(tries, retry_after_s=error.retry_after_s, wait_max_s=60.0)
-    if ruling.throttle is Throttle.CONCURRENCY:  # nothing was too fast: wait until one of ours has ended
+    if _by_number(session, ruling.throttle, tries):  # nothing was too fast: wait until one of ours has ended
         session.window.refused()
         work.place.leave()
         await session.pause(delay(1, retry_after_s=error.retry_after_s, wait_max_s=60.0))
@@ -270,6 +270,16 @@ async def _reachable_media(session: Session, item: Item) -> list[str]:
                 f"{where}: the service reads no bucket; give a presigned https:// URL of the object"
             )
     return [medium if is_url(medium) else await _uploaded(session, medium) for medium in item.request.media]
+
+
+def _by_number(session: Session, throttle: Throttle | None, tries: int) -> bool:
+    """Say whether a submit was refused for the number of edits at the service, also where the words don't say so.
+
+    A submit that comes after a pause and is refused again is not too fast.
+    """
+    if throttle is Throttle.CONCURRENCY:
+        return True
+    return throttle is Throttle.RATE and tries > 1 and session.window.at_service >= session.service.limits.slots
 
 
 def _unchanged(item: Item) -> None:
