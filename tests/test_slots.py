@@ -110,8 +110,8 @@ async def test_a_list_with_holes_ends_no_wait(tmp_path: Path, monkeypatch: pytes
 async def test_refusals_for_the_rate_slow_the_submits_down(tmp_path: Path, account: Account) -> None:
     """After 429s for the rate or for a burst, all rows are edited once all the same, and nothing is in doubt."""
     account.faults(
-        {"kind": "throttle-rate", "op": "submit", "every": 3, "count": 2},
-        {"kind": "throttle-burst", "op": "submit", "nth": 5},
+        {"kind": "throttle-rate", "on": "submit", "every": 3, "count": 2},
+        {"kind": "throttle-burst", "on": "submit", "nth": 5},
     )
     summary = await edit(options(tmp_path, write_manifest(tmp_path / "m.csv", 9)))
     assert (summary.exit_code, len(account.bill())) == (ExitCode.OK, 9)

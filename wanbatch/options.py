@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wanbatch.errors import UsageError
+from wanbatch.pace import POLL_INTERVAL_S
 from wanbatch.settings import Limits, journal_address
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -45,7 +46,7 @@ class RunOptions(BaseModel):
     ] = ()
     poll_interval: Annotated[
         float, Field(gt=0, le=3600, description="Seconds between two looks at the service")
-    ] = 5.0
+    ] = POLL_INTERVAL_S
     rate_card: Annotated[str | None, Field(description="Name of a built-in rate card, or a TOML file")] = None
     probe: Annotated[bool, Field(description="Look at every input before it is submitted")] = True
     plan: Annotated[

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
+POLL_INTERVAL_S = 4.0
+"""Between two looks at the service unless a run asks for another; single questions change with it."""
+
+
 class Clock(Protocol):
     """The effects of time; tests and simulations bring their own."""
 

@@ -31,11 +31,17 @@ class Limits:
 
     slots: int = 5
     """Edits the service runs at once."""
-    queue_ahead: int = 2
-    """Edits submitted beyond the slots, so that none idles between an end and our noticing it."""
     submit_rate: float = 5.0
     query_rate: float = 20.0
     """Requests a second; queries, lists and cancels are each counted by themselves."""
+
+    @property
+    def queue_ahead(self) -> int:
+        """Edits submitted beyond the slots, so that none idles between an end and our noticing it.
+
+        Of 500 edits of three minutes more than a dozen end while one look at the service follows another.
+        """
+        return max(2, self.slots // 20)
 
     @property
     def window(self) -> int:

@@ -18,7 +18,7 @@ from wanbatch import telemetry
 from wanbatch.catalogue import Throttle, Verdict, rule
 from wanbatch.errors import AccountStopped, BadAnswer, NeverSent, Refused, WanbatchError
 from wanbatch.models import TaskReport, TaskStatus
-from wanbatch.pace import delay
+from wanbatch.pace import POLL_INTERVAL_S, delay
 from wanbatch.redact import scrub
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class _Watched:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     running_since: datetime | None = None
-    ask_at: datetime | None = None
-    """When to ask about it by itself; None: at once."""
+    ask_at: float = 0.0
+    """When to ask about it by itself, by the monotonic clock."""
     unknown_since: datetime | None = None
 
 
@@ -103,7 +103,7 @@ class Watcher:
         if ask_first:
             watched.running_since = submitted_at
         else:
-            watched.ask_at = self._client.clock.now() + timedelta(seconds=self._schedule.waiting_gap_s())
+            self._ask_after(watched, self._schedule.waiting_gap_s())
         self._more.set()
         try:
             return await watched.ended
@@ -190,12 +190,11 @@ class Watcher:
         """Say which edits are worth a question."""
         if look and look.complete:
             return [watched for watched in everybody if watched.task_id not in look.there]
-        now = self._client.clock.now()
+        now = self._clock.monotonic()
         return [
             watched
             for watched in everybody
-            if (look is None or watched.task_id not in look.there)
-            and (watched.ask_at is None or watched.ask_at <= now)
+            if (look is None or watched.task_id not in look.there) and watched.ask_at <= now
         ]
 
     def _take(self, watched: _Watched, report: TaskReport) -> None:
@@ -203,7 +202,7 @@ class Watcher:
         now = self._client.clock.now()
         if report.status is TaskStatus.UNKNOWN:
             watched.unknown_since = watched.unknown_since or now
-            watched.ask_at = now + timedelta(seconds=self._schedule.waiting_gap_s())
+            self._ask_after(watched, self._schedule.waiting_gap_s())
             patience_ended = now - watched.unknown_since > UNKNOWN_PATIENCE
             if not patience_ended and now - watched.submitted_at < TASK_LIFE:
                 return
@@ -221,9 +220,14 @@ class Watcher:
         if report.status is TaskStatus.RUNNING:
             watched.running_since = report.scheduled_at or watched.running_since or now
             gap_s = self._schedule.gap_s((now - watched.running_since).total_seconds())
-        wanted = len(self._watched) * self._schedule.rate_per_edit
+        self._ask_after(watched, gap_s)
+
+    def _ask_after(self, watched: _Watched, seconds: float) -> None:
+        """Put the next question off: in proportion to how often looks are asked for, and by what all may ask."""
+        paced = self._interval_s / POLL_INTERVAL_S
+        wanted = len(self._watched) * self._schedule.rate_per_edit / paced
         crowded = wanted * self._client.queries.interval_s / _SHARE
-        watched.ask_at = now + timedelta(seconds=gap_s * max(1.0, crowded))
+        watched.ask_at = self._clock.monotonic() + seconds * paced * max(1.0, crowded)
 
     async def _look(self, everybody: list[_Watched]) -> _Look | None:
         """Look at the lists; None when every edit is to be asked about by itself."""

@@ -10,6 +10,7 @@ import typer
 
 from wanbatch.cli import ledger as ledger_commands
 from wanbatch.errors import ExitCode, UsageError
+from wanbatch.pace import POLL_INTERVAL_S
 
 app = typer.Typer(
     name="wanbatch",
@@ -99,7 +100,7 @@ def run(
     poll_interval: Annotated[
         float,
         typer.Option("--poll-interval", help="Seconds between two looks at the service.", min=0.05, max=3600),
-    ] = 5.0,
+    ] = POLL_INTERVAL_S,
     rate_card: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
