@@ -17,6 +17,7 @@ from wanbatch.storage import VideoStore, video_seconds
 
 HOST = "results.example"
 URL = f"http://{HOST}/v.mp4"
+OF = {"key": "k" * 32, "task_id": "t"}
 
 
 class Shelf(httpx.AsyncBaseTransport):
@@ -51,17 +52,17 @@ def clip(tmp_path: Path) -> bytes:
 def store(folder: Path, shelf: Shelf, host: str = HOST) -> VideoStore:
     """Make a store in a folder, whose result host is the shelf."""
     (folder / "videos").mkdir(exist_ok=True)
-    return VideoStore(folder / "videos", service_host=host, transport=shelf)
+    return VideoStore(str(folder / "videos"), service_host=host, transport=shelf)
 
 
 async def test_a_whole_video_is_kept(tmp_path: Path, clip: bytes) -> None:
     """A video that is what the store says it is appears under its name, with its digest, and without our key."""
     shelf = Shelf(clip, **{"x-oss-hash-crc64ecma": str(fastcrc.crc64.xz(clip))})
-    stored = await store(tmp_path, shelf).fetch(URL, "a.mp4", key="k" * 32, seconds=Decimal("3.00"))
-    assert stored.path.read_bytes() == clip
+    stored = await store(tmp_path, shelf).fetch(URL, "a.mp4", **OF, seconds=Decimal("3.00"))
+    assert Path(stored.output).read_bytes() == clip
     assert stored.sha256 == hashlib.sha256(clip).hexdigest()
     assert "authorization" not in shelf.requests[0].headers
-    assert [path.name for path in stored.path.parent.iterdir()] == ["a.mp4"]
+    assert [path.name for path in Path(stored.output).parent.iterdir()] == ["a.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ async def test_what_is_not_what_the_store_has_is_refused(
 ) -> None:
     """A checksum or a length that differs keeps the file from appearing."""
     with pytest.raises(DownloadError, match=said):
-        await store(tmp_path, Shelf(clip, **headers)).fetch(URL, "a.mp4", key="k" * 32, seconds=None)
+        await store(tmp_path, Shelf(clip, **headers)).fetch(URL, "a.mp4", **OF, seconds=None)
     assert not (tmp_path / "videos" / "a.mp4").exists()
 
 
@@ -85,7 +86,7 @@ async def test_what_is_not_what_the_store_has_is_refused(
 async def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes) -> None:
     """A page, zeros or nothing at all is no video, whatever the status says."""
     with pytest.raises(DownloadError, match="not a video"):
-        await store(tmp_path, Shelf(content)).fetch(URL, "a.mp4", key="k" * 32, seconds=None)
+        await store(tmp_path, Shelf(content)).fetch(URL, "a.mp4", **OF, seconds=None)
 
 
 async def test_a_video_of_another_length_is_refused_and_then_kept_with_a_note(
@@ -94,8 +95,8 @@ async def test_a_video_of_another_length_is_refused_and_then_kept_with_a_note(
     """A length that was not billed is not accepted lightly; when it stays so, it is what was made."""
     videos = store(tmp_path, Shelf(clip))
     with pytest.raises(DownloadError, match=r"lasts 3\.00 s, but 9 s were billed"):
-        await videos.fetch(URL, "a.mp4", key="k" * 32, seconds=Decimal(9))
-    stored = await videos.fetch(URL, "a.mp4", key="k" * 32, seconds=Decimal(9), strict=False)
+        await videos.fetch(URL, "a.mp4", **OF, seconds=Decimal(9))
+    stored = await videos.fetch(URL, "a.mp4", **OF, seconds=Decimal(9), strict=False)
     assert "9 s were billed" in stored.note
 
 
@@ -103,11 +104,11 @@ async def test_another_file_is_never_replaced(tmp_path: Path, clip: bytes) -> No
     """A different file of the same name stays; the same video again takes no second name."""
     videos = store(tmp_path, Shelf(clip))
     (tmp_path / "videos" / "a.mp4").write_bytes(b"mine")
-    stored = await videos.fetch(URL, "a.mp4", key="0123456789abcdef", seconds=None)
-    assert stored.path.name == "a-01234567.mp4"
+    stored = await videos.fetch(URL, "a.mp4", key="0123456789abcdef", task_id="t", seconds=None)
+    assert Path(stored.output).name == "a-01234567.mp4"
     assert (tmp_path / "videos" / "a.mp4").read_bytes() == b"mine"
-    again = await videos.fetch(URL, "a.mp4", key="0123456789abcdef", seconds=None)
-    assert again.path == stored.path
+    again = await videos.fetch(URL, "a.mp4", key="0123456789abcdef", task_id="t", seconds=None)
+    assert again.output == stored.output
 
 
 @pytest.mark.parametrize(
@@ -129,10 +130,10 @@ async def test_results_come_from_the_vendor_or_from_the_service_itself(
     shelf = Shelf(clip)
     videos = store(tmp_path, shelf)
     if allowed:
-        await videos.fetch(url, "a.mp4", key="k" * 32, seconds=None)
+        await videos.fetch(url, "a.mp4", **OF, seconds=None)
     else:
         with pytest.raises(DownloadError, match="unexpected host"):
-            await videos.fetch(url, "a.mp4", key="k" * 32, seconds=None)
+            await videos.fetch(url, "a.mp4", **OF, seconds=None)
     assert bool(shelf.requests) is allowed
 
 

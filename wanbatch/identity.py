@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ TEMPORARY_STORE = "oss://dashscope-instant/"
 
 https://www.alibabacloud.com/help/en/model-studio/get-temporary-file-url
 """
+
+BUCKETS = ("s3://", "oss://", "gs://")
 
 _SIGNATURE_PARAMETERS = frozenset(
     {
@@ -55,6 +58,8 @@ _AZURE_SIGNATURE = frozenset(
 )
 _AMBIGUOUS = frozenset({"token", "sign", "sig", "key"})
 """They may be a secret or may name the object: digested, so that they still tell objects apart."""
+_SIGNED = re.compile(r"(?s)\?.*=")
+"""A bucket URL with something like parameters: nobody signs those, but who knows what was pasted there."""
 _NESTED_LIMIT = 3
 """URLs inside the parameters of URLs that are looked into; whatever lies deeper is digested."""
 
@@ -77,6 +82,8 @@ def _without_signature(url: str, depth: int) -> str:
         return _digest_of_data(url)
     if not is_url(url) or ("?" not in url and "@" not in url and "#" not in url):
         return url
+    if url.startswith(BUCKETS) and not _SIGNED.search(url):
+        return _without_credentials(url)
     try:
         parts = _split(url)
         query = parse_qsl(parts.query, keep_blank_values=True, errors="surrogateescape")
@@ -90,6 +97,16 @@ def _without_signature(url: str, depth: int) -> str:
     ]
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, urlencode(kept, errors="surrogateescape"), ""))
+
+
+def _without_credentials(url: str) -> str:
+    """Keep the whole key of an object in a bucket, where `?`, `#` and `@` are letters like any other."""
+    scheme, _, rest = url.partition("://")
+    bucket, slash, key = rest.partition("/")
+    bucket = bucket.rpartition("@")[2]
+    if ":" in bucket:  # half of a password with a slash in it
+        return f"unreadable-url:{_digest(url)}"
+    return f"{scheme}://{bucket}{slash}{key}"
 
 
 def _split(url: str) -> SplitResult:

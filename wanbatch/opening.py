@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from wanbatch import logs
 from wanbatch.catalogue import Verdict, rule
 from wanbatch.client import WanClient
+from wanbatch.collisions import name_problems
 from wanbatch.errors import (
     BadAnswer,
     ExitCode,
@@ -32,7 +33,9 @@ from wanbatch.journal import Cap, Journal
 from wanbatch.lease import HEARTBEAT_S
 from wanbatch.ledger import Ledger
 from wanbatch.manifest import check_manifest
+from wanbatch.media import prepare_stage
 from wanbatch.models import TaskStatus
+from wanbatch.naming import NameTemplate
 from wanbatch.options import parse_budget
 from wanbatch.pace import SystemClock
 from wanbatch.planning import hold_to
@@ -41,7 +44,7 @@ from wanbatch.pricing import RateCard
 from wanbatch.progress import report_to
 from wanbatch.session import Session
 from wanbatch.settings import api_key, find_service
-from wanbatch.storage import VideoStore, prepare_folder
+from wanbatch.storage import VideoStore, prepare
 from wanbatch.watch import account_stopped, list_denied
 
 if TYPE_CHECKING:
@@ -79,7 +82,7 @@ async def open_session(
     clock = clock or SystemClock()
     checked = await asyncio.to_thread(_checked, options, clock)
     client = WanClient(checked.service, checked.key, clock=clock, transport=transport)
-    store = VideoStore(Path(options.videos), service_host=checked.service.host, transport=transport)
+    store = VideoStore(options.videos, service_host=checked.service.host, transport=transport)
     try:
         await _greet(client)
         journal = await asyncio.to_thread(Journal.open, options.journal_url, clock=clock)
@@ -152,12 +155,16 @@ def _checked(options: RunOptions, clock: Clock) -> _Checked:
     report = check_manifest(Path(options.manifest))
     if report.problems:
         raise ManifestError(f"{options.manifest}: nothing was submitted", report.problems)
+    if options.name and (problems := name_problems(Path(options.manifest), NameTemplate.parse(options.name))):
+        raise ManifestError(f"{options.manifest}: nothing was submitted", problems)
     if options.plan:
         pledge = hold_to(Path(options.plan), options, service, rates)
         caps = caps or _planned_caps(pledge, rates)
     ledger = Ledger(Path(options.ledger))
     ledger.prepare()
-    prepare_folder(Path(options.videos))
+    prepare(options.videos)
+    if options.stage:
+        prepare_stage(options.stage)
     return _Checked(service, key, rates, caps, report.rows, _history(ledger, service.name))
 
 

@@ -32,7 +32,16 @@ class RunOptions(BaseModel):
         str | None,
         Field(description="Path or postgresql:// URL; by default journal.db inside the ledger folder"),
     ] = None
-    videos: Annotated[str, Field(description="Folder of the finished videos")] = "videos"
+    videos: Annotated[
+        str, Field(description="Folder of the finished videos, or a URL such as s3://bucket/prefix")
+    ] = "videos"
+    name: Annotated[
+        str | None, Field(description="How they are named, such as {tag_campaign}/{id}-{resolution}.mp4")
+    ] = None
+    stage: Annotated[
+        str | None,
+        Field(description="Bucket that local files are put into for the service: s3://bucket/prefix"),
+    ] = None
     budget: Annotated[
         str | None, Field(description="Most that may be spent: 50 for this run, 200/month over the ledger")
     ] = None

@@ -19,6 +19,8 @@ from wanbatch.errors import BudgetReached, ExitCode, LeftOpen, ManifestError, Us
 from wanbatch.inputs import Inputs
 from wanbatch.journal import Cap, Outcome, State
 from wanbatch.manifest import read_manifest
+from wanbatch.media import Media
+from wanbatch.naming import NameTemplate
 from wanbatch.pace import Gate
 from wanbatch.progress import Progress
 from wanbatch.reconcile import Reconciler
@@ -137,7 +139,8 @@ class Session:
             run_id=self.run_id, currency=rates.currency, budget=caps[0].amount if caps else None
         )
         self.downloads = Gate(_DOWNLOADS)
-        self.uploads: dict[str, tuple[str, float]] = {}
+        self.media = Media(client, clock, pause=self.pause, stage=options.stage)
+        self.names = NameTemplate.parse(options.name) if options.name else None
         self.again: asyncio.Queue[Work] = asyncio.Queue()
         self.stopped: Stop | None = None
         self.unfinished: str | None = None

@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanbatch import telemetry
@@ -29,26 +27,26 @@ from wanbatch.errors import (
     NotCreated,
     ProbeError,
     Refused,
+    StorageError,
     SubmitInDoubt,
     UsageError,
     WanbatchError,
 )
-from wanbatch.identity import is_url, item_key, media_identity, without_signature
 from wanbatch.journal import Outcome, State
 from wanbatch.models import TaskStatus
-from wanbatch.naming import output_name, safe_name
+from wanbatch.naming import output_name
 from wanbatch.pace import delay
 from wanbatch.pricing import worst_seconds
 from wanbatch.progress import announce
 from wanbatch.redact import scrub
-from wanbatch.watch import TASK_LIFE, account_stopped
+from wanbatch.watch import TASK_LIFE
 from wanbatch.wire import url_expiry
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from wanbatch.journal import Attempt
-    from wanbatch.models import Item, TaskReport, Usage
+    from wanbatch.models import TaskReport, Usage
     from wanbatch.pricing import Rate
     from wanbatch.session import Session, Work
     from wanbatch.storage import Stored
@@ -59,12 +57,8 @@ _log = logging.getLogger(__name__)
 _DOWNLOAD_TRIES = 8
 _STRICT_TRIES = 3
 """A whole video that comes with the wrong length so often is what the service made: kept, and flagged."""
-_UPLOAD_TRIES = 4
-_BUCKETS = ("s3://", "gs://")
 _SUSPENDED_S = 10.0
 """A commit that seemed to take so long was a machine asleep, and another run may have taken over meanwhile."""
-_UPLOAD_KEPT_S = 24 * 3600.0
-"""The temporary store keeps a file for 48 hours, and an edit may wait for some of them."""
 _EXPIRY_RISK = timedelta(hours=4)
 """So long before a result is gone somebody should know that it can't be fetched."""
 _LATE = timedelta(hours=1)
@@ -132,7 +126,7 @@ async def submit(session: Session, work: Work) -> Submission:
     """Make sure that the service has the item: take up its open attempt, or submit a new one, once.
 
     Raises what ends the attempt: `Refused`, `NotCreated`, `Parked`; or what leaves it for later: `LeftOpen`,
-    `BudgetReached`, `ClaimLost`, `AccountStopped`.
+    `BudgetReached`, `ClaimLost`, `AccountStopped`, `StorageError`.
     """
     attempt = work.attempt
     if attempt is None:
@@ -142,7 +136,7 @@ async def submit(session: Session, work: Work) -> Submission:
     if attempt.state is State.INTENDED:
         try:
             attempt = work.attempt = await _send(session, work, attempt)
-        except (LeftOpen, AccountStopped, BadAnswer, NeverSent, UsageError):
+        except (LeftOpen, AccountStopped, BadAnswer, NeverSent, StorageError, UsageError):
             await session.durably(session.journal.withdrawn, attempt)
             session.progress.reserved -= attempt.reserved or Decimal(0)
             raise
@@ -187,10 +181,9 @@ def reserve(rate: Rate, input_s: Decimal | None, duration: int) -> Decimal:
 
 async def _send(session: Session, work: Work, attempt: Attempt) -> Attempt:
     """Send the POST until there is an outcome; only what never arrived or was turned away is sent again."""
-    await asyncio.to_thread(_unchanged, work.item)
-    media = await _reachable_media(session, work.item)
     started = session.clock.monotonic()
     for tries in itertools.count(1):
+        media = await session.media.reachable(work.item)
         await session.client.submits.wait()
         session.check_going()
         claimed = session.clock.monotonic()
@@ -261,17 +254,6 @@ async def _turned_away(session: Session, work: Work, attempt: Attempt, error: Re
     return attempt
 
 
-async def _reachable_media(session: Session, item: Item) -> list[str]:
-    """Give the media as URLs that the service can fetch; local files go through its temporary store."""
-    for medium in item.request.media:
-        if medium.startswith(_BUCKETS):
-            where = without_signature(medium)
-            raise ProbeError(
-                f"{where}: the service reads no bucket; give a presigned https:// URL of the object"
-            )
-    return [medium if is_url(medium) else await _uploaded(session, medium) for medium in item.request.media]
-
-
 def _by_number(session: Session, throttle: Throttle | None, tries: int) -> bool:
     """Say whether a submit was refused for the number of edits at the service, also where the words don't say so.
 
@@ -279,45 +261,9 @@ def _by_number(session: Session, throttle: Throttle | None, tries: int) -> bool:
     """
     if throttle is Throttle.CONCURRENCY:
         return True
-    return throttle is Throttle.RATE and tries > 1 and session.window.at_service >= session.service.limits.slots
-
-
-def _unchanged(item: Item) -> None:
-    """Refuse an item whose local file is not the one it was planned with: it is another edit now."""
-    local = any(not is_url(medium) for medium in item.request.media)
-    if local and item_key(item.request, item.id) != item.key:
-        raise ProbeError(f"{item.name}: a local file of this row has changed since the run began; run again")
-
-
-async def _uploaded(session: Session, path: str) -> str:
-    identity = media_identity(path)
-    for tries in itertools.count(1):
-        url, since = session.uploads.get(identity, ("", 0.0))
-        if url and session.clock.monotonic() - since < _UPLOAD_KEPT_S:
-            return url
-        file = Path(path)
-        name = f"{identity.removeprefix('sha256:')[:16]}-{safe_name(file.stem)}{file.suffix.lower()}"
-        try:
-            session.uploads[identity] = (await session.client.upload(file, name), session.clock.monotonic())
-        except Refused as error:
-            _let_pass(error, last=tries >= _UPLOAD_TRIES)
-            await session.pause(delay(tries, retry_after_s=error.retry_after_s, wait_max_s=60.0))
-        except (BadAnswer, NeverSent):
-            if tries >= _UPLOAD_TRIES:
-                raise
-            await session.pause(delay(tries))
-    raise AssertionError("unreachable")
-
-
-def _let_pass(error: Refused, *, last: bool) -> None:
-    """Raise what patience does not help against; nothing was paid, so what it may help against stays open."""
-    verdict = rule(error.http_status, error.code, error.message).verdict
-    if verdict is Verdict.STOP_RUN:
-        raise account_stopped(error)
-    if verdict not in {Verdict.THROTTLED, Verdict.TRANSIENT}:
-        raise error
-    if last:
-        raise LeftOpen(f"the temporary store takes nothing just now ({error.code})")
+    return (
+        throttle is Throttle.RATE and tries > 1 and session.window.at_service >= session.service.limits.slots
+    )
 
 
 # -------------------------------------------------------------------------------------------------- wait
@@ -360,25 +306,21 @@ async def download(session: Session, edit: Edit) -> Delivery:
     A result that can't be had is asked for again with a fresh URL, and never made again while its task lives.
     Raises `EditExpired` when it is gone, `DownloadError` or `StorageError` when it is left for the next run.
     """
+    work, report = edit.submission.work, edit.report
     attempt = _attempt_of(edit.submission)
     deadline, _ = _deadlines(edit)
-    name = output_name(edit.submission.work.item)
-    report = edit.report
     async with session.downloads.enter(deadline):
         for tries in itertools.count(1):
             try:
-                stored = await _fetched(session, report, name, attempt.key, strict=tries < _STRICT_TRIES)
+                stored = await _fetched(session, work, report, strict=tries < _STRICT_TRIES)
             except DownloadError as error:
                 report = await _another_url(session, edit, error, tries)
             else:
                 break
-    work = edit.submission.work
     work.attempt = await session.durably(
-        session.journal.stored, attempt, output=str(stored.path), size=stored.size, sha256=stored.sha256
+        session.journal.stored, attempt, output=stored.output, size=stored.size, sha256=stored.sha256
     )
-    return Delivery(
-        edit=edit, output=str(stored.path), size=stored.size, sha256=stored.sha256, note=stored.note
-    )
+    return Delivery(edit=edit, output=stored.output, size=stored.size, sha256=stored.sha256, note=stored.note)
 
 
 def _deadlines(edit: Edit) -> tuple[datetime, datetime]:
@@ -391,11 +333,14 @@ def _deadlines(edit: Edit) -> tuple[datetime, datetime]:
     return min(life, expiry), max(life, expiry) + _LATE
 
 
-async def _fetched(session: Session, report: TaskReport, name: str, key: str, *, strict: bool) -> Stored:
+async def _fetched(session: Session, work: Work, report: TaskReport, *, strict: bool) -> Stored:
+    name = output_name(work.item, session.names)
     if report.video_url is None:
         raise DownloadError(f"{name}: the service gives no result URL")
     seconds = report.usage.output_video_s if report.usage else None
-    return await session.store.fetch(report.video_url, name, key=key, seconds=seconds, strict=strict)
+    return await session.store.fetch(
+        report.video_url, name, key=work.item.key, task_id=report.task_id, seconds=seconds, strict=strict
+    )
 
 
 async def _another_url(session: Session, edit: Edit, error: DownloadError, tries: int) -> TaskReport:

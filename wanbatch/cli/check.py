@@ -7,10 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from wanbatch.cli import display
 from wanbatch.errors import ExitCode
 from wanbatch.manifest import check_manifest
+from wanbatch.media import TEMPORARY_STORE_NOTE, has_local_files
+from wanbatch.naming import NameTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,18 +22,25 @@ if TYPE_CHECKING:
     from wanbatch.errors import Problem
 
 
-def run_check(manifest: Path, *, probe: bool, as_json: bool) -> ExitCode:
+def run_check(manifest: Path, *, probe: bool, name: str | None, as_json: bool) -> ExitCode:
     """Show the problems; gives the exit code."""
+    template = NameTemplate.parse(name) if name else None
     report = check_manifest(manifest)
     problems, warnings = list(report.problems), list(report.warnings)
+    if template and not problems:
+        from wanbatch.collisions import name_problems
+
+        problems += name_problems(manifest, template)
     if probe and not problems:
         from wanbatch.probing import probe_manifest
 
         problems += probe_manifest(manifest)
     errors = report.problem_count + len(problems) - len(report.problems)
+    notes = [TEMPORARY_STORE_NOTE] if has_local_files(manifest) else []
     if as_json:
         told = [asdict(problem) for problem in (*problems, *warnings)]
-        display.out.print_json(json.dumps({"rows": report.rows, "errors": errors, "problems": told}))
+        told_all = {"rows": report.rows, "errors": errors, "problems": told, "notes": notes}
+        display.out.print_json(json.dumps(told_all))
     else:
         _show([*problems, *warnings])
         display.out.print(
@@ -38,6 +48,8 @@ def run_check(manifest: Path, *, probe: bool, as_json: bool) -> ExitCode:
             if errors or warnings
             else f"{report.rows:,} rows: nothing wrong"
         )
+        for note in notes:
+            display.out.print(Text(note))
     return ExitCode.USAGE if errors else ExitCode.OK
 
 

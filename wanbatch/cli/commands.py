@@ -37,6 +37,12 @@ Service = Annotated[
         "--service", help="singapore, beijing, emulator, or a URL ending in /api/v1.", metavar="NAME_OR_URL"
     ),
 ]
+Name = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--name", help="Names of the videos: {tag_campaign}/{id}-{resolution}.mp4", metavar="TEMPLATE"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 LogFormat = Annotated[
     Optional[str],  # noqa: UP045
@@ -74,8 +80,16 @@ def run(
     ledger: Ledger = "ledger",
     journal: Journal = None,
     videos: Annotated[
-        str, typer.Option("--videos", help="Folder of the finished videos.", metavar="DIR")
+        str,
+        typer.Option(
+            "--videos", help="Folder of the finished videos, or s3://bucket/prefix.", metavar="DIR_OR_URL"
+        ),
     ] = "videos",
+    name: Name = None,
+    stage: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--stage", help="Put local files into this bucket for the service.", metavar="URL"),
+    ] = None,
     budget: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -147,6 +161,8 @@ def run(
         ledger=ledger,
         journal=journal,
         videos=videos,
+        name=name,
+        stage=stage,
         budget=budget,
         limit=limit,
         max_runtime=max_runtime,
@@ -176,12 +192,13 @@ def check(
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Also look at every input itself.")
     ] = False,
+    name: Name = None,
     as_json: AsJson = False,
 ) -> None:
     """Show every problem of every row, before any money."""
     from wanbatch.cli.check import run_check
 
-    sys.exit(run_check(manifest, probe=probe, as_json=as_json))
+    sys.exit(run_check(manifest, probe=probe, name=name, as_json=as_json))
 
 
 @app.command()

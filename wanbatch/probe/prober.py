@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 import httpx
 
 from wanbatch.errors import ProbeError
-from wanbatch.identity import TEMPORARY_STORE, is_url
+from wanbatch.identity import BUCKETS, TEMPORARY_STORE, is_url
 from wanbatch.pace import Rate, SystemClock
 from wanbatch.probe.blocks import BLOCK, BlockFile, shown
-from wanbatch.probe.buckets import SCHEMES, BucketObject
+from wanbatch.probe.buckets import BucketObject
 from wanbatch.probe.ranges import RangedUrl, resolve
 from wanbatch.probe.reading import read_image, read_video
 
@@ -90,7 +90,7 @@ class Prober:
             work, stop = partial(_look_at_source, bridge, kind, self._max_bytes), bridge.stop
         elif url.startswith(TEMPORARY_STORE):
             raise ProbeError(f"{shown(url)}: only the service can read its temporary store; use --no-probe")
-        elif scheme in SCHEMES:
+        elif url.startswith(BUCKETS):
             work, stop = partial(_look_at_object, url, kind, self._max_bytes), None
         elif scheme == "data":
             work, stop = partial(_look_at_data, url, kind), None
