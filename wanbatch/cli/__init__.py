@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib.abc import MetaPathFinder
+from typing import Any
 
 from wanbatch.errors import ExitCode, ManifestError, WanbatchError
 
 _PROBLEMS_SHOWN = 20
 
 
+class _NoPandas(MetaPathFinder):
+    """Hides pandas: Arrow imports it as soon as it makes an array, and no command needs it."""
+
+    def find_spec(self, fullname: str, *_: Any) -> None:
+        """Find nothing; raises `ImportError` for pandas."""
+        if fullname == "pandas":
+            raise ImportError("left out: half of the time of most checks would be its import")
+
+
 def main() -> None:
     """Run the command line; what a person or the network can cause ends in one clear line and its exit code."""
+    sys.meta_path.insert(0, _NoPandas())
     from wanbatch.cli.commands import app
     from wanbatch.cli.logs import show_logs
 
