@@ -22,7 +22,10 @@ class _NoPandas(MetaPathFinder):
 
 
 def main() -> None:
-    """Run the command line; what a person or the network can cause ends in one clear line and its exit code."""
+    """Run the command line; what a person or the network can cause ends in one clear line and its exit code.
+
+    A fault of ours is logged with its traceback: Python itself would print it with whatever secrets it quotes.
+    """
     sys.meta_path.insert(0, _NoPandas())
     from wanbatch.cli.commands import app
     from wanbatch.cli.logs import show_logs
@@ -36,6 +39,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us has gone; Python would complain about that at exit
         sys.exit(ExitCode.OK)
+    except Exception:
+        logging.getLogger("wanbatch").critical("a fault of wanbatch; please report it", exc_info=True)
+        sys.exit(ExitCode.BUG)
 
 
 def _explain(error: WanbatchError) -> None:

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import logging
-import sys
-from typing import TYPE_CHECKING
-
 from wanbatch.errors import UsageError
 from wanbatch.logs import FORMATS, LEVELS, JsonLines, show
 from wanbatch.settings import asked_logs
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-_log = logging.getLogger("wanbatch")
 
 
 def show_logs(form: str | None = None, level: str | None = None, *, quiet: bool = False) -> None:
@@ -36,7 +28,6 @@ def show_logs(form: str | None = None, level: str | None = None, *, quiet: bool 
         handler = TerminalLines()
         handler.setFormatter(logging.Formatter())
     show(handler, level)
-    sys.excepthook = _uncaught
 
 
 def are_json() -> bool:
@@ -55,11 +46,3 @@ class TerminalLines(logging.Handler):
 
         style = "red" if record.levelno >= logging.ERROR else "yellow"
         display.err.print(Text(f"{record.levelname.lower()}: {self.format(record)}", style=style))
-
-
-def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show the traceback of a fault of ours, scrubbed as every record is."""
-    if issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
-    else:
-        _log.critical("a fault of wanbatch; please report it", exc_info=(kind, error, trace))
