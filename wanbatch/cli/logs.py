@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+
 from wanbatch.errors import UsageError
 from wanbatch.logs import FORMATS, LEVELS, JsonLines, show
 from wanbatch.settings import asked_logs
