@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
 
 from flows.artifacts import live_progress, show, tell_prefect
 from tasks.download import download_result
@@ -10,20 +15,33 @@ from tasks.poll import await_edit
 from tasks.record import record_outcome
 from tasks.submit import submit_edit
 from wanbatch import logs, walk
+from wanbatch.errors import WanbatchError
 from wanbatch.opening import open_session
 from wanbatch.options import RunOptions
 from wanbatch.progress import notify
+from wanbatch.redact import scrub
 from wanbatch.summary import Summary, summarise
 from wanbatch.telemetry.exporting import exporting
 
+_log = logging.getLogger("wanbatch.flows")
+
 
 @flow(name="edit-videos", flow_run_name="edit {options.manifest}", persist_result=False, log_prints=False)
-async def edit_videos(options: RunOptions) -> Summary:
+async def edit_videos(options: RunOptions) -> Summary | State[Any]:
     """Edit the videos of a manifest, and write outcomes, usage and cost into a Parquet ledger.
 
     Running it again continues: what is settled is skipped, what is open is taken up, nothing is paid twice.
     """
     logs.guard()
+    try:
+        return await _edited(options)
+    except Exception as problem:  # Prefect would keep its words, and what they quote, as they are
+        if not isinstance(problem, WanbatchError):
+            _log.exception("a fault of wanbatch; please report it")
+        return Failed(message=scrub(f"{type(problem).__name__}: {problem}"), data=problem)
+
+
+async def _edited(options: RunOptions) -> Summary:
     notify.set(tell_prefect)
     async with exporting(), open_session(options) as session:
         steps = walk.Steps(submit_edit, await_edit, download_result, record_outcome)

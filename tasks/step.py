@@ -37,12 +37,14 @@ def as_task(
             return Failed(name="LeftOpen", message=scrub(str(problem)), data=problem)
         except WanbatchError as problem:
             return Failed(message=scrub(str(problem)), data=problem)
+        except Exception as problem:  # noqa: BLE001 - Prefect would keep the words of a fault of ours as they are
+            return Failed(message=scrub(f"{type(problem).__name__}: {problem}"), data=problem)
 
     async def call(session: Session, value: _Taken) -> _Given:
         given = await run(session, value)
         if isinstance(given, State):
             problem = await given.aresult(raise_on_failure=False)
-            raise problem if isinstance(problem, WanbatchError) else WanbatchError(str(given.message))
+            raise problem if isinstance(problem, Exception) else WanbatchError(str(given.message))
         return given
 
     return call
