@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
-from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows.artifacts import live_progress, show, tell_prefect
+from flows.keys import key_of
+from flows.slots import open_shared
 from tasks.download import download_result
 from tasks.poll import await_edit
 from tasks.record import record_outcome
 from tasks.submit import submit_edit
 from wanbatch import logs, walk
 from wanbatch.errors import WanbatchError
-from wanbatch.opening import open_session
 from wanbatch.options import RunOptions
 from wanbatch.progress import notify
 from wanbatch.redact import scrub
 from wanbatch.summary import Summary, summarise
 from wanbatch.telemetry.exporting import exporting
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 _log = logging.getLogger("wanbatch.flows")
 
@@ -35,7 +38,7 @@ async def edit_videos(options: RunOptions) -> Summary | State[Any]:
     logs.guard()
     try:
         return await _edited(options)
-    except Exception as problem:  # Prefect would keep its words, and what they quote, as they are
+    except Exception as problem:  # noqa: BLE001 - Prefect would keep its words, and what they quote, as they are
         if not isinstance(problem, WanbatchError):
             _log.exception("a fault of wanbatch; please report it")
         return Failed(message=scrub(f"{type(problem).__name__}: {problem}"), data=problem)
@@ -43,7 +46,7 @@ async def edit_videos(options: RunOptions) -> Summary | State[Any]:
 
 async def _edited(options: RunOptions) -> Summary:
     notify.set(tell_prefect)
-    async with exporting(), open_session(options) as session:
+    async with exporting(), key_of(options), open_shared(options) as session:
         steps = walk.Steps(submit_edit, await_edit, download_result, record_outcome)
         async with live_progress(session):
             await walk.edit_videos(session, steps)
