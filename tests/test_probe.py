@@ -10,7 +10,7 @@ import re
 import socket
 import struct
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -30,11 +30,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from wanbatch.buckets import stores
 from wanbatch.errors import ProbeError
 from wanbatch.probe import Probed, Prober, problems
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     Answer = Callable[["Request", asyncio.StreamWriter], Awaitable[None]]
 
@@ -403,10 +404,9 @@ async def test_local_files_data_urls_and_buckets_are_read(tmp_path: Path) -> Non
     async with prober() as made:
         local = await made.probe(str(path), "video")
         inline = await made.probe(data, "image")
-        fsspec.register_implementation("gs", Bucket, clobber=True)
-        MemoryFileSystem.store.clear()
-        Bucket().pipe("/bucket/clip.mp4", heavy_clip(10 * 1024 * 1024))
-        kept = await made.probe("gs://bucket/clip.mp4", "video")
+        with bucket_in_memory() as bucket:
+            bucket.pipe("/bucket/clip.mp4", heavy_clip(10 * 1024 * 1024))
+            kept = await made.probe("gs://bucket/clip.mp4", "video")
     assert (local.duration, local.size) == (Decimal("3.00"), path.stat().st_size)
     assert (inline.format, inline.width) == ("png", 300)
     assert kept.duration == Decimal("3.00")
@@ -420,6 +420,18 @@ class Bucket(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
         return "/" + path.removeprefix("gs://").strip("/")
+
+
+@contextmanager
+def bucket_in_memory() -> Iterator[Bucket]:
+    """Let `gs://` be an empty bucket in memory for a while."""
+    fsspec.register_implementation("in-memory", Bucket, clobber=True)
+    MemoryFileSystem.store.clear()
+    stores.store_of.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(stores._STORES, "gs", lambda _: stores.Store("in-memory"))
+        yield Bucket()
+    stores.store_of.cache_clear()
 
 
 async def test_many_inputs_are_probed_together() -> None:
@@ -637,9 +649,8 @@ async def test_what_can_not_be_read_is_one_line(medium: str, told: str) -> None:
 
 async def test_a_bucket_that_can_not_be_read_is_one_line() -> None:
     """A missing object names itself and what to look at."""
-    fsspec.register_implementation("gs", Bucket, clobber=True)
-    MemoryFileSystem.store.clear()
-    assert "credentials may read it" in await complaint("gs://bucket/none.mp4")
+    with bucket_in_memory():
+        assert "is not there" in await complaint("gs://bucket/none.mp4")
 
 
 # -------------------------------------------------------------------------------------------------- redirects

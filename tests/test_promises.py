@@ -86,16 +86,6 @@ async def test_a_refused_upload_is_no_end_of_a_row(tmp_path: Path, account: Acco
     assert len(account.bill()) == 2
 
 
-async def test_a_bucket_the_service_can_not_read_is_refused_here(tmp_path: Path, account: Account) -> None:
-    """An s3:// video is never sent to the service, which reads public URLs alone; the row says what to do."""
-    (tmp_path / "m.csv").write_text("video,prompt\ns3://bucket/v.mp4,clay\n")
-    assert (await edit(options(tmp_path, tmp_path / "m.csv"))).exit_code is ExitCode.SOME_FAILED
-    (row,) = attempts(tmp_path)
-    assert (row["status"], row["cost"]) == ("refused", 0)
-    assert "presigned" in row["message"]
-    assert account.get("tasks")["tasks"] == []
-
-
 def test_what_was_counted_once_is_not_forgotten(tmp_path: Path) -> None:
     """A later answer without usage does not take back what an earlier one said was billed."""
     journal = Journal.open(tmp_path / "journal.db")

@@ -144,7 +144,7 @@ class GsStore(Store):
             yield f"md5:{base64.b64decode(md5).hex()}"
 
 
-_STORES: Mapping[str, Callable[[str], Store]] = {"s3": S3Store, "oss": OssStore, "gs": GsStore}
+_STORES: dict[str, Callable[[str], Store]] = {"s3": S3Store, "oss": OssStore, "gs": GsStore}
 
 
 @cache
