@@ -6,6 +6,8 @@ import asyncio
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from opentelemetry.trace import StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.collector import Collector, attributes, collecting
-from tests.conftest import Account, options, write_manifest
+from tests.conftest import Account, environment, options, write_manifest
+from tests.test_flow import WANBATCH
 from wanbatch import telemetry, walk, wire
 from wanbatch.errors import LeftOpen, UsageError
 from wanbatch.ledger import Ledger
@@ -386,3 +389,31 @@ def test_unasked_it_is_not_even_imported() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("prefect")
+def test_metrics_of_the_command(tmp_path: Path, account: Account) -> None:
+    """`wanbatch run --metrics-port` serves the figures of the run for as long as it lasts."""
+    write_manifest(tmp_path / "m.csv", 4)
+    port, scraped = free_port(), ""
+    asked = f"run m.csv --service emulator --no-probe --poll-interval 0.2 --json --metrics-port {port}"
+    with subprocess.Popen(
+        [str(WANBATCH), *asked.split()],
+        cwd=tmp_path,
+        env=environment(account, tmp_path / "prefect"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as running:
+        while running.poll() is None:
+            with suppress(httpx.HTTPError):
+                answer = httpx.get(f"http://127.0.0.1:{port}/metrics")
+                scraped = answer.text if "wanbatch_rows{" in answer.text else scraped
+            time.sleep(0.05)
+    assert running.returncode == 0
+    figures = {
+        sample.name: sample.value for one in text_string_to_metric_families(scraped) for sample in one.samples
+    }
+    assert figures["wanbatch_rows"] == 4
+    assert figures["wanbatch_slots_limit"] == 5
