@@ -143,7 +143,8 @@ class _Checked:
 def _checked(options: RunOptions, clock: Clock) -> _Checked:
     """Check everything that needs no network."""
     service = find_service(options.service, limits=options.limits)
-    key = api_key()
+    key = api_key(options.key_variable)
+    first, last = options.row_range
     rates = RateCard.load(options.rate_card or service.rate_card)
     caps = _caps(options, rates, clock)
     _ = options.max_runtime_s
@@ -165,7 +166,8 @@ def _checked(options: RunOptions, clock: Clock) -> _Checked:
     prepare(options.videos)
     if options.stage:
         prepare_stage(options.stage)
-    return _Checked(service, key, rates, caps, report.rows, _history(ledger, service.name))
+    rows = max(0, min(last or report.rows, report.rows) - first + 1)
+    return _Checked(service, key, rates, caps, rows, _history(ledger, service.name))
 
 
 def _history(ledger: Ledger, service: str) -> Collection[float]:
@@ -189,7 +191,7 @@ async def _running(session: Session, runtime_s: float | None) -> AsyncIterator[N
     if await session.durably(journal.dead_runs):
         await session.durably(journal.check)  # the last run was cut off: look before trusting
     await session.durably(
-        journal.begin_run, session.run_id, service=session.service.name, manifest=session.options.manifest
+        journal.begin_run, session.run_id, service=session.service.name, manifest=session.options.shard
     )
     await session.divide()
     jobs = [

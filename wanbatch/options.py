@@ -12,20 +12,29 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wanbatch.errors import UsageError
 from wanbatch.pace import POLL_INTERVAL_S
-from wanbatch.settings import Limits, journal_address
+from wanbatch.identity import without_signature
+from wanbatch.settings import KEY_VARIABLE, Limits, journal_address
+from wanbatch.stores import local_path
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PERIODS = ("day", "week", "month")
+_TWO_NUMBERS = r"^[1-9]\d*-[1-9]\d*$"
+_DIGITS = 12
+"""So many of a key's hexadecimal digits say whose share it is."""
 
 
 class RunOptions(BaseModel):
-    """Parameters of the `edit-videos` flow. The API key is none of them: it comes from the environment."""
+    """Parameters of the `edit-videos` flow. The API key is none of them: some say where it is to be found."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     manifest: Annotated[str, Field(description="CSV, TSV, JSON Lines or Parquet; see manifests/README.md")]
     service: Annotated[
-        str | None, Field(description="singapore, beijing, emulator, or a URL ending in /api/v1")
+        str | None,
+        Field(
+            description="singapore, beijing, emulator, or a URL ending in /api/v1; "
+            "with ACCOUNT@ before it for a second account"
+        ),
     ] = None
     ledger: Annotated[str, Field(description="Folder of the Parquet ledger")] = "ledger"
     journal: Annotated[
@@ -71,6 +80,30 @@ class RunOptions(BaseModel):
     query_rate: Annotated[
         float | None, Field(gt=0, description="Queries a second; 20 unless yours has more")
     ] = None
+    rows: Annotated[
+        str | None, Field(pattern=_TWO_NUMBERS, description="Only these rows of the manifest, such as 1-5000")
+    ] = None
+    share: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[1-9]\d*/[1-9]\d*$",
+            description="Of the rows that name no service, only this part: 2/3 is the second third",
+        ),
+    ] = None
+    key_variable: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z_]\w*$",
+            description="Environment variable that holds the key; never the key itself",
+        ),
+    ] = KEY_VARIABLE
+    key_block: Annotated[
+        str | None, Field(description="Prefect Secret block that holds the key, in place of the variable")
+    ] = None
+    shared_slots: Annotated[
+        str | None,
+        Field(description="Prefect global concurrency limit that holds the account's slots for several runs"),
+    ] = None
 
     @field_validator("retry", mode="after")
     @classmethod
@@ -79,8 +112,30 @@ class RunOptions(BaseModel):
 
     @property
     def journal_url(self) -> str:
-        """Where the journal is."""
-        return self.journal or journal_address() or str(Path(self.ledger) / "journal.db")
+        """Where the journal is; raises `UsageError` when a ledger in a bucket leaves that open."""
+        return find_journal(self.ledger, self.journal)
+
+    @property
+    def row_range(self) -> tuple[int, int | None]:
+        """The first and the last row of the manifest that are to be edited; raises `UsageError`."""
+        if self.rows is None:
+            return 1, None
+        first, last = map(int, self.rows.split("-"))
+        if first > last:
+            raise UsageError(f"--rows {self.rows} ends before it begins; write 1-5000")
+        return first, last
+
+    @property
+    def shard(self) -> str:
+        """Names the manifest, and which rows of it this run is for."""
+        return f"{self.manifest} rows {self.rows}" if self.rows else self.manifest
+
+    def has_share_of(self, key: str) -> bool:
+        """Say whether a row that names no service is this run's, by the key of its item."""
+        if self.share is None:
+            return True
+        part, parts = map(int, self.share.split("/"))
+        return int(key[:_DIGITS], 16) % parts == part - 1
 
     @property
     def limits(self) -> Limits:

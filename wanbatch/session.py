@@ -299,7 +299,8 @@ class Session:
 
     async def _wanted(self, theirs: set[str]) -> AsyncIterator[tuple[Item, int]]:
         """Give the manifest's items that are to be edited, with the number of the attempt."""
-        items = read_manifest(Path(self.options.manifest))
+        first_row, last_row = self.options.row_range
+        items = read_manifest(Path(self.options.manifest), first_row=first_row, last_row=last_row)
         while chunk := await asyncio.to_thread(lambda: list(itertools.islice(items, _ITEMS_AT_ONCE))):
             latest = await self.durably(self.journal.latest, [item.key for item in chunk])
             seen: set[str] = set()
@@ -354,8 +355,10 @@ class Session:
 
 
 def is_ours(item: Item, options: RunOptions, service: Service) -> bool:
-    """Say whether an item is for this service: it names none, or this one."""
-    return item.service is None or item.service in {options.service, service.name}
+    """Say whether an item is for this run: it names this service, or none and falls into our share."""
+    if item.service is None:
+        return options.has_share_of(item.key)
+    return item.service in {options.service, service.name}
 
 
 def next_number(last: Attempt | None, retry: Collection[str]) -> int | None:

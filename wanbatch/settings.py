@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -107,13 +108,13 @@ def find_service(
     limits: Limits | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Service:
-    """Find a service by its name or URL.
+    """Find a service by its name or URL; `ACCOUNT@` before it tells one account of a region from another.
 
     `DASHSCOPE_HTTP_BASE_URL` gives the address of a named service, or the service itself when none is named.
     Raises `UsageError` when the name is unknown, the URL is not one, or the address is of another region.
     """
     address = environment.get(ADDRESS_VARIABLE, "").strip()
-    chosen = name or address or "singapore"
+    account, chosen = _account_of(name or address or "singapore")
     service = SERVICES.get(chosen)
     if service is None:
         service = Service(
@@ -121,7 +122,14 @@ def find_service(
         )
     elif address:
         service = replace(service, base_url=_same_region(service, _base_url(address)))
+    if account:
+        service = replace(service, name=f"{account}@{service.name}")
     return replace(service, limits=limits) if limits else service
+
+
+def _account_of(name: str) -> tuple[str | None, str]:
+    found = re.fullmatch(r"([\w-]+)@(.+)", name)
+    return (found[1], found[2]) if found else (None, name)
 
 
 def _same_region(service: Service, address: str) -> str:
@@ -156,16 +164,20 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def api_key(environment: Mapping[str, str] = os.environ) -> str:
+given_key: ContextVar[str | None] = ContextVar("given_key", default=None)
+"""A key that does not come from the environment; kept in this process's memory alone."""
+
+
+def api_key(variable: str = KEY_VARIABLE, environment: Mapping[str, str] = os.environ) -> str:
     """Read the key; raises `UsageError` when there is none, or when it can't be one."""
-    key = environment.get(KEY_VARIABLE, "").strip()
+    key = (given_key.get() or environment.get(variable, "")).strip()
     if not key:
         raise UsageError(
-            f"no API key: set {KEY_VARIABLE} to the Model Studio key of the service's region "
+            f"no API key: set {variable} to the Model Studio key of the service's region "
             "(for the emulator: the key it was started with, sk-emulator unless you chose another)"
         )
     if not re.fullmatch(r"[\x21-\x7e]+", key):
-        raise UsageError(f"{KEY_VARIABLE} holds a character that no key has; copy the key again")
+        raise UsageError(f"{variable} holds a character that no key has; copy the key again")
     return key
 
 

@@ -11,6 +11,7 @@ import typer
 from wanbatch.cli import ledger as ledger_commands
 from wanbatch.errors import ExitCode, UsageError
 from wanbatch.pace import POLL_INTERVAL_S
+from wanbatch.settings import KEY_VARIABLE
 
 app = typer.Typer(
     name="wanbatch",
@@ -141,6 +142,22 @@ def run(
     query_rate: Annotated[
         Optional[float], typer.Option("--query-rate", help="Queries a second your account may make (20).")  # noqa: UP045
     ] = None,
+    rows: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--rows", help="Only these rows of the manifest: 1-5000.", metavar="FIRST-LAST"),
+    ] = None,
+    key_variable: Annotated[
+        str,
+        typer.Option("--key-variable", help="Environment variable that holds the key.", metavar="NAME"),
+    ] = KEY_VARIABLE,
+    shared_slots: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--shared-slots",
+            help="Prefect concurrency limit that holds the slots of several runs.",
+            metavar="NAME",
+        ),
+    ] = None,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -174,6 +191,9 @@ def run(
         slots=slots,
         submit_rate=submit_rate,
         query_rate=query_rate,
+        rows=rows,
+        key_variable=key_variable,
+        shared_slots=shared_slots,
     )
     sys.exit(
         run_flow(

@@ -139,10 +139,10 @@ def check_id(sheet: Sheet) -> None:
 
 
 def check_service(sheet: Sheet) -> None:
-    """Check where the row is to be edited: a name we know, or a URL."""
+    """Check where the row is to be edited: a name we know, or a URL; `ACCOUNT@` may stand before it."""
     if not sheet.filled("service"):
         return
-    cells = sheet.columns["service"]
+    cells = pc.replace_substring_regex(sheet.columns["service"], r"^[\w-]+@", "")
     known = pc.is_in(cells, pa.array(("", *SERVICES)))
     url = pc.and_not(pc.match_substring_regex(cells, _SERVICE_URL), pc.match_substring_regex(cells, BLANK))
     sheet.flag(
