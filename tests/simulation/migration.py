@@ -28,7 +28,6 @@ from wanbatch.summary import summarise
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from wanbatch.options import RunOptions
     from wanbatch.session import Session
 
 SLOTS = 5
@@ -117,7 +116,9 @@ class Migration:
         self.service = Service(
             self.config, self.clock, outage=self.calendar.outage, no_results=self.calendar.no_results
         )
-        self.options = _options(folder, items)
+        self.options = options(
+            folder, write_rows(folder, items), poll_interval=5.0, submit_rate=None, query_rate=None
+        )
         self.diary = Diary()
         self._session: Session | None = None
         self._process: asyncio.Task[ExitCode | None] | None = None
@@ -231,7 +232,8 @@ class Migration:
             await asyncio.sleep(600)
 
 
-def _options(folder: Path, items: int) -> RunOptions:
+def write_rows(folder: Path, items: int) -> Path:
+    """Write a manifest of so many edits, of videos of a few lengths: the account makes a clip of each length."""
     lines = [
         f"clip-{number:05},https://media.example.com/{number}.mp4?seconds={2 + number % 8}.{number % 4}0,"
         f"make it look like clay {number},{'720P' if number % 3 else '1080P'}"
@@ -239,4 +241,4 @@ def _options(folder: Path, items: int) -> RunOptions:
     ]
     manifest = folder / "migration.csv"
     manifest.write_text("\n".join(["id,video,prompt,resolution", *lines]) + "\n", encoding="utf-8")
-    return options(folder, manifest, poll_interval=5.0, submit_rate=None, query_rate=None)
+    return manifest

@@ -18,7 +18,7 @@ from tests.simulation.service import ADDRESS, Span
 from wanbatch.ledger import Ledger
 from wanbatch.settings import ADDRESS_VARIABLE, KEY_VARIABLE
 
-ITEMS = int(os.environ.get("SIMULATED_ITEMS", "400"))
+ITEMS = int(os.environ.get("SIMULATED_ITEMS", "300"))
 _SETTLING_H = 0.5
 """What the restarts and the last edits take."""
 _RUN_H = 0.2
