@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import unicodedata
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from wanbatch.models import EditRequest, Item
-from wanbatch.naming import output_name, safe_name
+from tests.conftest import Account, options
+from tests.test_troubles import wanbatch
+from tests.test_walk import edit
+from wanbatch.collisions import name_problems
+from wanbatch.emulator.render import tiny_clip
+from wanbatch.errors import ExitCode, ManifestError, UsageError
+from wanbatch.models import EditRequest, Item, Ratio, Resolution
+from wanbatch.naming import NameTemplate, output_name, safe_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,3 +105,136 @@ def test_output_is_named_after_id_else_key() -> None:
 def _folded(name: str) -> str:
     """Give what a disk that folds case and composition would compare."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+# ---------------------------------------------------------------------------------------------- templates
+
+
+def an_item(**changed: Any) -> Item:
+    """Make an item, but for what is changed."""
+    usual: dict[str, Any] = {
+        "key": "0123456789abcdef" * 2,
+        "row": 7,
+        "request": EditRequest(video="s3://bucket/clips/street 1.mov", resolution=Resolution.P720),
+        "id": "shot-1",
+        "tags": {"team": "red", "scene": "a/b"},
+    }
+    return Item(**usual | changed)
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        ("{id}-{resolution}.mp4", "shot-1-720p.mp4"),
+        ("{tag_team}/{row:05}.mp4", "red/00007.mp4"),
+        ("{key}.MP4", "0123456789abcdef0123456789abcdef.mp4"),
+        ("{source}_{duration}.mp4", f"{safe_name('street 1_0')}.mp4"),
+        ("{id}{seed}{ratio}{tag_team}.mp4", "shot-1red.mp4"),
+        ("{id}{seed:03}.mp4", "shot-1.mp4"),
+        ("{tag_scene}.mp4", f"{safe_name('a/b')}.mp4"),
+        ("final/{id}.cut.mp4", "final/shot-1.cut.mp4"),
+    ],
+)
+def test_a_template_is_filled_in(template: str, name: str) -> None:
+    """Fields become what the row says; slashes in the template are folders, slashes in the row are not."""
+    assert NameTemplate.parse(template).name(an_item()) == name
+
+
+def test_a_row_without_an_id_has_its_key() -> None:
+    """Where a row has no id its key stands for it, and what it says is used where it says it."""
+    asked = EditRequest(video="https://h.example/v.mp4?x=1", ratio=Ratio.WIDE, seed=5, duration=3)
+    item = an_item(id=None, request=asked, tags={})
+    name = NameTemplate.parse("{id}-{source}-{ratio}-{seed:03}-{duration}-{resolution}.mp4").name(item)
+    assert name == f"{item.key}-v-16x9-005-3-1080p.mp4"
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{nme}.mp4", "there are id, key, row"),
+        ("{id.__class__}.mp4", "there is no"),
+        ("{tag_a.b}.mp4", "there is no"),
+        ("{id!r}.mp4", "takes no such form"),
+        ("{id:>99999999}.mp4", "takes no such form"),
+        ("{row:99999999}.mp4", "takes no such form"),
+        ("{row:{row}}.mp4", "takes no such form"),
+        ("{}.mp4", "there is no"),
+        ("{id.mp4", "--name"),
+        ("{id}", "in folders"),
+        (".mp4", "in folders"),
+        ("/{id}.mp4", "in folders"),
+        ("a//{id}.mp4", "in folders"),
+        ("video.mp4", "every video"),
+        ("{{id}}.mp4", "every video"),
+    ],
+)
+def test_a_template_that_can_not_be_is_refused(template: str, told: str) -> None:
+    """Unknown fields are refused with those there are; nothing of Python's formatting gets in."""
+    with pytest.raises(UsageError, match=told):
+        NameTemplate.parse(template)
+
+
+@given(ANY_TEXT, ANY_TEXT)
+@example("..", "../..")
+@example("/", "\0")
+def test_a_template_stays_in_its_folder(item_id: str, tag: str) -> None:
+    """Whatever a row says, its video is two folders down and nowhere else."""
+    item = an_item(id=item_id or None, tags={"team": tag})
+    name = NameTemplate.parse("x/{tag_team}/{id}.mp4").name(item)
+    assert len(Path(name).parts) == 3
+    assert (Path("/videos") / name).resolve() == Path("/videos") / name
+
+
+def rows_of(path: Path, *rows: str) -> Path:
+    """Write a manifest."""
+    path.write_text("\n".join(["id,video,prompt,tag_team", *rows]) + "\n")
+    return path
+
+
+def test_rows_of_one_name_are_found(tmp_path: Path) -> None:
+    """Every row whose video's name an earlier row's has is told, with that row; the same edit twice is not."""
+    manifest = rows_of(
+        tmp_path / "m.csv",
+        "a,https://h/1.mp4,clay,red",
+        "b,https://h/2.mp4,clay,blue",
+        "c,https://h/3.mp4,clay,red",
+        ",https://h/4.mp4,clay,green",
+        ",https://h/4.mp4,clay,green",
+    )
+    (problem,) = name_problems(manifest, NameTemplate.parse("{tag_team}.mp4"))
+    assert (problem.row, problem.value) == (3, "red.mp4")
+    assert "row 1" in str(problem)
+    assert name_problems(manifest, NameTemplate.parse("{tag_team}-{id}.mp4")) == []
+
+
+def test_a_tag_that_no_row_has_is_refused(tmp_path: Path) -> None:
+    """A tag that is nowhere in the manifest is a slip, and those that are there are named."""
+    manifest = rows_of(tmp_path / "m.csv", "a,https://h/1.mp4,clay,red")
+    with pytest.raises(UsageError, match="no row has tag_scene; the manifest has tag_team"):
+        name_problems(manifest, NameTemplate.parse("{id}-{tag_scene}.mp4"))
+
+
+async def test_nothing_is_paid_when_names_meet(tmp_path: Path, account: Account) -> None:
+    """A run refuses a template that gives two rows one name, and names the rows."""
+    manifest = rows_of(tmp_path / "m.csv", "a,https://h/1.mp4,clay,red", "b,https://h/2.mp4,clay,red")
+    with pytest.raises(ManifestError) as caught:
+        await edit(options(tmp_path, manifest, name="{tag_team}.mp4"))
+    assert [problem.row for problem in caught.value.problems] == [2]
+    assert account.get("tasks")["tasks"] == []
+    summary = await edit(options(tmp_path, manifest, name="{tag_team}/{id}-{resolution}.mp4"))
+    assert summary.exit_code is ExitCode.OK
+    assert {path.name for path in (tmp_path / "videos" / "red").iterdir()} == {"a-1080p.mp4", "b-1080p.mp4"}
+
+
+def test_check_tells_names_that_meet_and_the_temporary_store(tmp_path: Path) -> None:
+    """`wanbatch check --name` fails on rows of one name; local files get a line about where they would go."""
+    tiny_clip(Decimal(3), tmp_path / "v.mp4")
+    rows_of(tmp_path / "m.csv", "a,v.mp4,clay,red", "b,https://h/2.mp4,clay,red")
+    told = wanbatch(tmp_path, "check", "m.csv", "--name", "{tag_team}.mp4")
+    assert told.returncode == ExitCode.USAGE
+    assert "red.mp4" in told.stdout
+    assert wanbatch(tmp_path, "check", "m.csv", "--name", "{nme}.mp4").returncode == ExitCode.USAGE
+    told = wanbatch(tmp_path, "check", "m.csv", "--name", "{id}.mp4")
+    assert told.returncode == 0
+    assert "not meant for production" in " ".join(told.stdout.split())
+    assert "--stage" in told.stdout
