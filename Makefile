@@ -8,7 +8,7 @@ UV := $(shell command -v uv || echo .tools/bin/uv)
 BIN := .venv/bin
 LOCKS := requirements/run.txt requirements/dev.txt
 
-.PHONY: help setup demo test crash check format lock clean
+.PHONY: help setup demo test crash bench check format lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,11 @@ test: setup ## the whole suite
 N ?= 200
 crash: setup ## N drawn stories of kills and faults: make crash N=200
 	CRASH_SEEDS=$(N) $(BIN)/pytest tests/crash/test_crash.py -q -n 2
+
+ONLY ?=
+JSON ?=
+bench: setup ## the measures beside the peers': make bench ONLY=M4,M5 JSON=bench.json
+	$(BIN)/python -m tests.bench --only '$(ONLY)' $(if $(JSON),--json '$(JSON)')
 
 check: setup ## lint, format, types, architecture
 	$(BIN)/ruff check .
