@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wanbatch.errors import UsageError
-from wanbatch.pace import POLL_INTERVAL_S
 from wanbatch.identity import without_signature
+from wanbatch.pace import POLL_INTERVAL_S
 from wanbatch.settings import KEY_VARIABLE, Limits, journal_address
 from wanbatch.stores import local_path
 
@@ -151,6 +150,22 @@ class RunOptions(BaseModel):
     def max_runtime_s(self) -> float | None:
         """The longest this run may take, in seconds; raises `UsageError`."""
         return None if self.max_runtime is None else parse_duration(self.max_runtime)
+
+
+def find_journal(ledger: str, journal: str | None) -> str:
+    """Say where the journal of a ledger is: where one says, else beside it.
+
+    Raises `UsageError` when nobody says it and the ledger is in a bucket, where no database can be.
+    """
+    if found := journal or journal_address():
+        return found
+    folder = local_path(ledger)
+    if folder is None:
+        raise UsageError(
+            f"--ledger {without_signature(ledger)} holds no journal: name one with --journal (a path on this "
+            "machine, or postgresql://...) or in WANBATCH_JOURNAL, the same for every run"
+        )
+    return str(folder / "journal.db")
 
 
 def parse_duration(text: str) -> float:

@@ -6,7 +6,9 @@ fsspec's configuration says: https://filesystem-spec.readthedocs.io/en/latest/fe
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from wanbatch.errors import StorageError
 from wanbatch.identity import without_signature
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _PACKAGES = {"s3": "wanbatch[s3]", "oss": "wanbatch[oss]", "gs": "wanbatch[gs]"}
+
+
+def local_path(where: str) -> Path | None:
+    """Give the path that a path or a `file://` URL means; None for any other URL."""
+    if where.startswith("file://"):
+        return Path(unquote(urlsplit(where).path))
+    return None if "://" in where else Path(where)
 
 
 def open_store(url: str) -> tuple[AbstractFileSystem, str]:
