@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.bucketstore import SECRET, Fault, Store, served_store, store
-from tests.conftest import Account, emulated, options, point_to
+from tests.conftest import Account, emulated, options, point_to, write_manifest
 from tests.test_probe import clip
 from tests.test_walk import attempts, books_agree, edit, files
 from wanbatch.buckets import presigned
-from wanbatch.errors import ExitCode, StorageError, UsageError
+from wanbatch.errors import ExitCode, JournalError, StorageError, UsageError
 from wanbatch.identity import item_key, media_identity, without_signature
+from wanbatch.journal import Attempt, Journal
 from wanbatch.media import has_local_files, prepare_stage
 from wanbatch.models import EditRequest
 
@@ -208,3 +209,71 @@ def test_local_files_are_noticed(tmp_path: Path, row: str, *, local: bool) -> No
     """A manifest has local files when a video or a reference image is neither a URL nor data."""
     (tmp_path / "m.csv").write_text(f"video,prompt,reference_image_1\n{row}\n")
     assert has_local_files(tmp_path / "m.csv") is local
+
+
+# ------------------------------------------------------------------------------------------ videos in buckets
+
+
+def power_fails(*_: object, **__: object) -> Attempt:
+    """Fail as a journal does whose disk is gone."""
+    raise JournalError("the power failed")
+
+
+async def test_a_crash_after_the_upload_leads_to_the_same_object(
+    tmp_path: Path, account: Account, store: Store
+) -> None:
+    """When a run dies between the upload and the journal, the next one finds its own object and makes no second."""
+    asked = options(tmp_path, write_manifest(tmp_path / "m.csv", 1), videos="s3://out/clips")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "stored", power_fails)
+        await edit(asked)
+    assert store.keys("out") == ["clips/clip-0001.mp4"]
+    assert (await edit(asked)).exit_code is ExitCode.OK
+    assert store.keys("out") == ["clips/clip-0001.mp4"]
+    assert store.requests("PUT", "clips/clip-0001.mp4") == 1
+    (row,) = attempts(tmp_path)
+    assert (row["output"], len(account.bill())) == ("s3://out/clips/clip-0001.mp4", 1)
+
+
+async def test_a_bucket_in_trouble_loses_nothing(tmp_path: Path, account: Account, store: Store) -> None:
+    """Errors, cut and lost answers of the bucket, and broken downloads, end in every video whole, and once."""
+    store.faults += [
+        Fault("status", "PUT", "clip-0001", times=2, status=503),
+        Fault("lost", "PUT", "clip-0002"),
+        Fault("status", "HEAD", "clip-0003"),
+        Fault("cut", "PUT", "clip-0004"),
+    ]
+    account.faults({"kind": "result-break", "p": 0.5}, {"kind": "result-ignore-range", "p": 0.3})
+    asked = options(tmp_path, write_manifest(tmp_path / "m.csv", 6), videos="s3://out")
+    assert (await edit(asked)).exit_code is ExitCode.OK
+    rows = attempts(tmp_path)
+    assert sorted(store.keys("out")) == [f"clip-{number:04}.mp4" for number in range(1, 7)]
+    for row in rows:
+        made = store.get("out", row["output"].removeprefix("s3://out/"))
+        assert hashlib.sha256(made).hexdigest() == row["output_sha256"]
+    assert sum(row["cost"] for row in rows) == account.billed()
+    assert [fault.times for fault in store.faults] == [0, 0, 0, 0]
+
+
+async def test_a_bucket_that_fails_stops_the_spending(tmp_path: Path, account: Account, store: Store) -> None:
+    """When videos can't be stored nothing new is submitted, and what is paid is stored by the next run."""
+    store.faults.append(Fault("status", "PUT", "clip-", times=999, status=403))
+    asked = options(tmp_path, write_manifest(tmp_path / "m.csv", 30), videos="s3://out")
+    stopped = await edit(asked)
+    assert stopped.exit_code is ExitCode.INCOMPLETE
+    assert "can't be written" in str(stopped.reason)
+    paid = len(account.get("tasks")["tasks"])
+    assert paid < 30
+    store.faults.clear()
+    assert (await edit(asked)).exit_code is ExitCode.OK
+    assert len(store.keys("out")) == len(account.get("tasks")["tasks"]) == 30
+
+
+async def test_a_bucket_that_is_not_there_is_found_first(
+    tmp_path: Path, account: Account, store: Store
+) -> None:
+    """A videos bucket that does not exist ends the run before anything is paid."""
+    with pytest.raises(StorageError, match="no such bucket"):
+        await edit(options(tmp_path, write_manifest(tmp_path / "m.csv", 1), videos="s3://nowhere/x"))
+    assert account.get("tasks")["tasks"] == []
+    assert store.requests("PUT", "/nowhere") == 1
