@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-POLL_INTERVAL_S = 4.0
+POLL_INTERVAL_S = 4.5
 """Between two looks at the service unless a run asks for another; single questions change with it."""
 
 

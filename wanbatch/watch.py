@@ -33,8 +33,8 @@ TASK_LIFE = timedelta(hours=24)
 """How long a task and its result can be had; counted from the submit, the earlier of the two readings."""
 UNKNOWN_PATIENCE = timedelta(minutes=10)
 """How long a task may be UNKNOWN before we stop waiting for it in this run."""
-_PENDING_EVERY = 3
-"""The list of waiting edits is asked for in every third cycle: only an edit that never ran can leave it."""
+_PENDING_EVERY = 10
+"""The list of waiting edits is asked for in every tenth cycle: only an edit that never ran can leave it."""
 _ASK_ALL_EVERY = 60
 """Now and then every edit is asked about by itself, whatever the lists say."""
 _LIST_AGAIN_AFTER_S = 300.0
