@@ -15,6 +15,7 @@ from wanbatch.buckets import presigned
 from wanbatch.errors import ExitCode, JournalError, StorageError, UsageError
 from wanbatch.identity import item_key, media_identity, without_signature
 from wanbatch.journal import Attempt, Journal
+from wanbatch.manifest import check_manifest
 from wanbatch.media import has_local_files, prepare_stage
 from wanbatch.models import EditRequest
 
@@ -277,3 +278,14 @@ async def test_a_bucket_that_is_not_there_is_found_first(
         await edit(options(tmp_path, write_manifest(tmp_path / "m.csv", 1), videos="s3://nowhere/x"))
     assert account.get("tasks")["tasks"] == []
     assert store.requests("PUT", "/nowhere") == 1
+
+
+@pytest.mark.parametrize(
+    ("medium", "problems"),
+    [("s3://bucket/take 1 #2.mp4", 0), ("https://host/take 1.mp4", 1), ("s3://bucket/a\u2028b.mp4", 1)],
+    ids=["bucket", "web", "line separator"],
+)
+def test_blanks_are_letters_of_a_bucket_key(tmp_path: Path, medium: str, problems: int) -> None:
+    """A blank in a bucket's key needs no quoting, and would be another key with it; in a web address it does."""
+    (tmp_path / "m.csv").write_text(f"video,prompt\n{medium},clay\n")
+    assert check_manifest(tmp_path / "m.csv").problem_count == problems

@@ -27,6 +27,8 @@ _DATA = "(?i)^data:"
 _IMAGE_DATA = r"^data:image/(jpeg|jpg|png|bmp|webp);base64,[A-Za-z0-9+/]+={0,2}$"
 _KNOWN_SCHEME = "^((?i:https?)|s3|oss|gs)://"
 BLANK = r"[\pZ\pC]"
+_UNQUOTED = rf"^(?i:https?)://.*{BLANK}|[\p{{Zl}}\p{{Zp}}\pC]"
+"""A blank is a letter like any other in a bucket's key."""
 _PLAIN_URL = r"^https?://[A-Za-z0-9.-]+(/[!-~]*)?$"
 _PLAIN_URL_OR_NOTHING = rf"{_PLAIN_URL}|^$"
 
@@ -97,7 +99,7 @@ def _check_medium(sheet: Sheet, name: str, folder: Path, data: pa.Array) -> None
         "has a scheme wanbatch can't read",
         "use http://, https://, s3://, oss://, gs:// or a plain path",
     )
-    blank = pc.and_(known, pc.match_substring_regex(cells, BLANK))
+    blank = pc.and_(known, pc.match_substring_regex(cells, _UNQUOTED))
     sheet.flag(name, blank, "has blanks or control characters", "percent-encode them: a blank is %20")
     whole = pc.or_(pc.match_substring_regex(cells, _WEB), pc.match_substring_regex(cells, _STORE))
     broken = pc.and_not(pc.and_not(known, whole), blank)
