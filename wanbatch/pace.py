@@ -183,11 +183,12 @@ def delay(
 ) -> float:
     """Say how many seconds to wait before try number `tries` + 1 (`tries` counts from 1).
 
-    `Retry-After` is obeyed up to `wait_max_s`; without it the wait doubles, its upper half left to chance.
+    `Retry-After` is obeyed up to `wait_max_s`, and up to a tenth longer, so that those who were told the same do not
+    come back together. Without it the wait doubles, its upper half left to chance.
     `draw` in [0, 1) takes the place of chance.
     """
-    if retry_after_s is not None:
-        return min(max(retry_after_s, 0.0), wait_max_s)
-    ceiling = min(base_s * 2.0 ** min(tries - 1, 30), wait_max_s)
     chance = random.random() if draw is None else draw  # noqa: S311 - jitter, not a secret
+    if retry_after_s is not None:
+        return min(max(retry_after_s, 0.0), wait_max_s) * (1.0 + 0.1 * chance)
+    ceiling = min(base_s * 2.0 ** min(tries - 1, 30), wait_max_s)
     return ceiling * (0.5 + 0.5 * chance)
