@@ -17,7 +17,7 @@ from wanbatch.report.html import write_page
 @flow(name="cost-report", persist_result=False)
 async def cost_report(ledger: str = "ledger", folder: str = "reports", stills: int = 200) -> list[str]:
     """Write the ledger as `cost.html` and `focus.csv` into a folder; gives their paths."""
-    rows = await asyncio.to_thread(lambda: Ledger(Path(ledger)).read_attempts().to_pylist())
+    rows = await asyncio.to_thread(lambda: Ledger(ledger).read_attempts().to_pylist())
     page, focus = Path(folder) / "cost.html", Path(folder) / "focus.csv"
     page.parent.mkdir(parents=True, exist_ok=True)
     await asyncio.to_thread(write_page, rows, page, stills=stills)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,6 @@ from wanbatch.models import EditRequest, Item
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 class Crash(BaseException):
@@ -136,7 +136,7 @@ def test_a_refused_write_is_made_up_for(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger")
     write_settled(journal, ledger, "run-1")
     agree(ledger, journal, "a", "b")
-    assert {path.stem for path in ledger.attempts.rglob("*.parquet")} == {batch.name}
+    assert {path.stem for path in Path(ledger.attempts).rglob("*.parquet")} == {batch.name}
     journal.close()
 
 
@@ -176,5 +176,5 @@ def test_many_rows_are_several_batches(
     monkeypatch.setattr(journal, "take_batch", lambda run_id, name: real(run_id, name, at_most=2))
     write_settled(journal, ledger, "run-1")
     agree(ledger, journal, *"abcde")
-    assert len({path.stem for path in ledger.attempts.rglob("*.parquet")}) == 3
+    assert len({path.stem for path in Path(ledger.attempts).rglob("*.parquet")}) == 3
     journal.close()

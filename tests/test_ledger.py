@@ -6,6 +6,7 @@ import shutil
 import threading
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,7 +23,6 @@ from wanbatch.ledger import ATTEMPTS, Ledger, add_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 COLUMNS = [
     "run_id",
@@ -84,8 +84,8 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def files(ledger: Ledger) -> dict[str, bytes]:
     """Read every file of a ledger, hidden ones too."""
-    found = (path for path in ledger.folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(ledger.folder)): path.read_bytes() for path in found}
+    found = (path for path in Path(ledger.where).rglob("*") if path.is_file())
+    return {str(path.relative_to(ledger.where)): path.read_bytes() for path in found}
 
 
 # ------------------------------------------------------------------------------------------- what it holds
@@ -167,7 +167,7 @@ def test_the_totals_are_the_sum_of_the_attempts(ledger: Ledger, groups: list[dic
     """Totals written for a run say what its attempts add up to, and count what has no price."""
     rows = [a_row(str(number), **group) for number, group in enumerate(groups)]
     ledger.write_batch(a_batch("b", *rows))
-    ledger.write_totals("run-1", rows)
+    ledger.write_totals("run-1", add_up("run-1", rows))
     totals = ledger.read_totals().to_pylist()
     assert totals == [{"run_id": "run-1", **total} for total in ledger.totals_by(run_id="run-1")]
     assert sum(total["attempts"] for total in totals) == len(rows)
@@ -181,9 +181,9 @@ def test_the_totals_are_the_sum_of_the_attempts(ledger: Ledger, groups: list[dic
 
 def test_the_totals_of_a_run_replace_its_earlier_ones(ledger: Ledger) -> None:
     """Totals are one file a run; runs do not mix."""
-    ledger.write_totals("run-1", [a_row("1")])
-    ledger.write_totals("run-1", [a_row("1"), a_row("2")])
-    ledger.write_totals("run-2", [a_row("3")])
+    ledger.write_totals("run-1", add_up("run-1", [a_row("1")]))
+    ledger.write_totals("run-1", add_up("run-1", [a_row("1"), a_row("2")]))
+    ledger.write_totals("run-2", add_up("run-2", [a_row("3")]))
     found = {total["run_id"]: total["attempts"] for total in ledger.read_totals().to_pylist()}
     assert found == {"run-1": 2, "run-2": 1}
 
@@ -237,8 +237,8 @@ def test_looking_whether_it_can_be_written_leaves_nothing(ledger: Ledger) -> Non
     """Preparing makes the folders, as often as one likes, and nothing else."""
     ledger.prepare()
     assert files(ledger) == {}
-    assert ledger.attempts.is_dir()
-    assert ledger.totals.is_dir()
+    assert Path(ledger.attempts).is_dir()
+    assert Path(ledger.totals).is_dir()
 
 
 # ----------------------------------------------------------------------------------------- what goes wrong
@@ -290,7 +290,7 @@ def test_no_ledger_is_not_an_empty_one(ledger: Ledger) -> None:
 def test_a_damaged_or_foreign_file_is_an_error(ledger: Ledger) -> None:
     """A file cut short, one that is no Parquet, and one with other columns are no ledger."""
     ledger.write_batch(a_batch("b", a_row("1")))
-    (good,) = ledger.attempts.rglob("*.parquet")
+    (good,) = Path(ledger.attempts).rglob("*.parquet")
     bad = good.with_name("bad.parquet")
     for content in (b"", b"not Parquet at all", good.read_bytes()[:-100], good.read_bytes()[:100]):
         bad.write_bytes(content)
@@ -312,6 +312,6 @@ def test_a_ledger_can_be_moved(ledger: Ledger, tmp_path: Path) -> None:
     """A ledger is its folder, and reads the same elsewhere."""
     ledger.write_batch(a_batch("b", a_row("1")))
     before = ledger.read_attempts()
-    moved = shutil.move(ledger.folder, tmp_path / "moved")
+    moved = shutil.move(ledger.where, tmp_path / "moved")
     assert Ledger(tmp_path / "moved").read_attempts().equals(before)
     assert moved == tmp_path / "moved"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.rows import a_batch, a_row
 from wanbatch.errors import LedgerError
-from wanbatch.ledger import ATTEMPTS, SCHEMA_VERSION, Ledger, compacting
+from wanbatch.ledger import ATTEMPTS, SCHEMA_VERSION, Ledger, add_up, compacting, disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def fill(ledger: Ledger, batches: int, *, rows: int = 2, first: int = 0) -> list
         here = [f"{number:03}-{row}" for row in range(rows)]
         ledger.write_batch(a_batch(f"b{number}", *(a_row(key) for key in here)))
         keys += here
-    ledger.write_totals("run-1", [a_row(key) for key in keys])
+    ledger.write_totals("run-1", add_up("run-1", [a_row(key) for key in keys]))
     return keys
 
 
@@ -61,7 +61,7 @@ def foreign_keys(ledger: Ledger) -> list[str]:
 
 def names(ledger: Ledger) -> list[str]:
     """List every file of the attempts, hidden ones too."""
-    return sorted(path.name for path in ledger.attempts.rglob("*") if path.is_file())
+    return sorted(path.name for path in Path(ledger.attempts).rglob("*") if path.is_file())
 
 
 # ------------------------------------------------------------------------------------------------- compaction
@@ -76,7 +76,7 @@ def test_a_day_becomes_one_file_in_order(ledger: Ledger) -> None:
     before = ledger.read_attempts().sort_by("key").to_pylist()
     done = ledger.compact()
     assert (done.days, done.files_before, done.files_after) == (1, 3, 2)
-    (merged,) = (ledger.attempts / f"date={DAY}").iterdir()
+    (merged,) = (Path(ledger.attempts) / f"date={DAY}").iterdir()
     rows = pq.ParquetFile(merged).read().to_pylist()
     assert [(row["key"], row["attempt"]) for row in rows] == [("y", 1), ("a", 1), ("a", 2), ("z", 1)]
     after = ledger.read_attempts().to_pylist()
@@ -116,15 +116,15 @@ def test_a_batch_that_was_merged_is_not_written_again(ledger: Ledger) -> None:
 
 
 STEPS: list[tuple[object, str, int]] = [
-    (compacting, "list_folder", 1),
-    (compacting, "whole", 1),
-    (compacting, "publish", 1),
+    (compacting, "list_files", 1),
+    (disk, "_whole", 1),
+    (disk, "_rename", 1),
     (Path, "unlink", 1),
     (Path, "unlink", 2),
     (Path, "unlink", 3),
     (Path, "unlink", 4),
     (Path, "unlink", 5),
-    (compacting, "sync_folder", 1),
+    (disk, "_sync_folder", 3),
 ]
 
 
@@ -201,7 +201,7 @@ def test_two_compactions_at_once_keep_every_row(ledger: Ledger) -> None:
 def test_a_damaged_file_stops_compaction_before_anything_is_removed(ledger: Ledger) -> None:
     """What can't be read is named, and every file stays."""
     fill(ledger, 3)
-    bad = ledger.attempts / f"date={DAY}" / "b1.parquet"
+    bad = Path(ledger.attempts) / f"date={DAY}" / "b1.parquet"
     bad.write_bytes(bad.read_bytes()[:-100])
     before = names(ledger)
     with pytest.raises(LedgerError, match=r"b1\.parquet"):
@@ -240,7 +240,7 @@ def test_compaction_keeps_every_value(tmp_path_factory: pytest.TempPathFactory, 
 
 def written_by(ledger: Ledger, version: str | None, change: Callable[[pa.Table], pa.Table]) -> None:
     """Put the rows of a ledger into files as another version would have written them."""
-    for path in ledger.attempts.rglob("*.parquet"):
+    for path in Path(ledger.attempts).rglob("*.parquet"):
         table = change(pq.ParquetFile(path).read())
         pq.write_table(table.replace_schema_metadata(version and {"wanbatch.schema": version}), path)
 
@@ -264,7 +264,7 @@ def test_money_of_version_0_is_what_was_meant(ledger: Ledger, cost: str | None) 
         assert table["cost"].to_pylist() == [Decimal("0.000001"), cost and Decimal(cost)]
         assert table["cost"].type == pa.decimal128(18, 6)
         ledger.compact()
-    (path,) = ledger.attempts.rglob("*.parquet")
+    (path,) = Path(ledger.attempts).rglob("*.parquet")
     assert pq.read_schema(path).metadata[b"wanbatch.schema"].decode() == SCHEMA_VERSION
 
 
@@ -325,7 +325,7 @@ def test_books_in_order_have_no_findings(ledger: Ledger) -> None:
     ]
     ledger.write_batch(a_batch("b1", *rows[:2]))
     ledger.write_batch(a_batch("b2", *rows[2:]))
-    ledger.write_totals("run-1", rows)
+    ledger.write_totals("run-1", add_up("run-1", rows))
     for _ in range(2):
         assert findings(ledger) == []
         ledger.compact()
@@ -334,7 +334,7 @@ def test_books_in_order_have_no_findings(ledger: Ledger) -> None:
 def test_a_flipped_bit_is_found(ledger: Ledger) -> None:
     """Every page is held against its checksum, in attempts and totals."""
     fill(ledger, 1)
-    for path in (*ledger.attempts.rglob("*.parquet"), *ledger.totals.rglob("*.parquet")):
+    for path in (*Path(ledger.attempts).rglob("*.parquet"), *Path(ledger.totals).rglob("*.parquet")):
         whole = path.read_bytes()
         place = pq.read_metadata(path).row_group(0).column(0).data_page_offset + 40
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
@@ -359,7 +359,7 @@ def test_a_cost_that_is_not_seconds_times_price_is_found(ledger: Ledger, changed
     """Each row's own sum is done again."""
     row = a_row("k", **changed)
     ledger.write_batch(a_batch("b", row))
-    ledger.write_totals("run-1", [row])
+    ledger.write_totals("run-1", add_up("run-1", [row]))
     (finding,) = findings(ledger)
     assert f"key k, attempt 1: costs {changed['cost']}" in finding
 
@@ -367,7 +367,7 @@ def test_a_cost_that_is_not_seconds_times_price_is_found(ledger: Ledger, changed
 def test_totals_of_attempts_that_are_not_there_are_found(ledger: Ledger) -> None:
     """A run with totals and without attempts has lost them; one without totals has not written them yet."""
     fill(ledger, 1)
-    ledger.write_totals("run-2", [a_row("gone")])
+    ledger.write_totals("run-2", add_up("run-2", [a_row("gone")]))
     ledger.write_batch(a_batch("b9", a_row("k", run_id="run-3")))
     lost, unsummed = findings(ledger)
     assert "run run-2" in lost
@@ -379,8 +379,8 @@ def test_totals_of_attempts_that_are_not_there_are_found(ledger: Ledger) -> None
 def test_a_file_in_the_wrong_day_is_found(ledger: Ledger) -> None:
     """Readers that leave out days by their folder would miss its rows."""
     fill(ledger, 1)
-    day = ledger.attempts / f"date={DAY}"
-    day.rename(ledger.attempts / "date=2026-11-20")
+    day = Path(ledger.attempts) / f"date={DAY}"
+    day.rename(Path(ledger.attempts) / "date=2026-11-20")
     (finding,) = findings(ledger)
     assert f"b0.parquet: has rows of {DAY}" in finding
 
@@ -391,7 +391,7 @@ def test_what_an_interrupted_compaction_left_is_found(
     """Files whose rows were merged, and that were not removed any more, are named."""
     fill(ledger, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(compacting, "_remove", lambda _files: None)
+        patch.setattr(Path, "unlink", lambda _path, **_: None)
         ledger.compact()
     found = findings(ledger)
     assert len(found) == 2
@@ -402,7 +402,7 @@ def test_a_video_that_is_gone_is_found_when_asked_for(ledger: Ledger) -> None:
     """Outputs are looked for only on demand, and only those of rows that have one."""
     rows = [a_row("1", output="here.mp4"), a_row("2", output="gone.mp4"), a_row("3", output=None)]
     ledger.write_batch(a_batch("b", *rows))
-    ledger.write_totals("run-1", rows)
+    ledger.write_totals("run-1", add_up("run-1", rows))
     assert findings(ledger) == []
     (finding,) = ledger.verify(exists=lambda output: output == "here.mp4")
     assert "its video gone.mp4 is not there" in finding

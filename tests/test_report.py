@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from tests.rows import a_batch, a_row
 from wanbatch.cli.commands import app
 from wanbatch.errors import LedgerError, StorageError, UsageError
-from wanbatch.ledger import Ledger
+from wanbatch.ledger import Ledger, add_up
 from wanbatch.report.formats import Sheet, as_csv, as_json, as_markdown
 from wanbatch.report.period import Period, read_period
 from wanbatch.report.spending import spending
@@ -229,7 +229,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def test_the_report_of_a_ledger(ledger: Ledger) -> None:
     """Without options it is by service, size and outcome, with the sums of each currency below."""
-    code, text = run("report", "--ledger", str(ledger.folder))
+    code, text = run("report", "--ledger", ledger.where)
     assert code == 0
     lines = text.splitlines()
     assert lines[0].split() == ["service", "size", "outcome", "attempts", "billed", "s", "cost"]
@@ -244,17 +244,17 @@ def test_the_report_of_a_ledger(ledger: Ledger) -> None:
 def test_a_report_into_a_file(ledger: Ledger, tmp_path: Path) -> None:
     """Every format can go into a file, and is what would have been printed."""
     for form in ("table", "csv", "json", "markdown"):
-        usual = ("report", "--ledger", str(ledger.folder), "--by", "month", "--format", form)
+        usual = ("report", "--ledger", ledger.where, "--by", "month", "--format", form)
         _, printed = run(*usual)
         assert run(*usual, "--out", str(tmp_path / form)) == (0, "")
         assert (tmp_path / form).read_text(encoding="utf-8") == printed
     with pytest.raises(StorageError, match="another --out"):
-        run("report", "--ledger", str(ledger.folder), "--out", str(tmp_path))
+        run("report", "--ledger", ledger.where, "--out", str(tmp_path))
 
 
 def test_json_for_machines(ledger: Ledger) -> None:
     """`--json` is the format json; amounts are exact text."""
-    code, text = run("report", "--ledger", str(ledger.folder), "--run", "run-2", "--json")
+    code, text = run("report", "--ledger", ledger.where, "--run", "run-2", "--json")
     assert code == 0
     (row,) = json.loads(text)
     assert (row["service"], row["cost"], row["currency"]) == ("beijing", "6.024", "CNY")
@@ -263,19 +263,19 @@ def test_json_for_machines(ledger: Ledger) -> None:
 def test_an_unknown_format_is_refused(ledger: Ledger) -> None:
     """The formats there are, are listed."""
     with pytest.raises(UsageError, match="table, csv, json, markdown, focus"):
-        run("report", "--ledger", str(ledger.folder), "--format", "pdf")
+        run("report", "--ledger", ledger.where, "--format", "pdf")
 
 
 def test_the_upkeep_commands(ledger: Ledger) -> None:
     """Verifying ends in 0 when all is in order, else in 3 with a line a finding; compacting says what it did."""
-    place = ("--ledger", str(ledger.folder))
+    place = ("--ledger", ledger.where)
     code, text = run("ledger", "verify", *place)
     assert code == 3
     assert len(text.splitlines()) == 4
     for run_id in ("run-1", "run-2"):
-        ledger.write_totals(run_id, [row for row in ROWS if row["run_id"] == run_id])
+        ledger.write_totals(run_id, add_up(run_id, [row for row in ROWS if row["run_id"] == run_id]))
     ledger.write_batch(a_batch("b2", a_row("5", run_id="run-3")))
-    ledger.write_totals("run-3", [a_row("5")])
+    ledger.write_totals("run-3", add_up("run-3", [a_row("5")]))
     assert run("ledger", "compact", *place) == (0, "merged 1 days: 4 files became 3\n")
     assert run("ledger", "compact", *place) == (0, "nothing to merge: 3 files\n")
     assert run("ledger", "verify", *place) == (0, "")

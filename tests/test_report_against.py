@@ -162,7 +162,7 @@ def test_the_sample_of_the_documentation(tmp_path: Path) -> None:
     assert last == a_charge(None, billed_s=Decimal(120), cost=Decimal(18), unit_price=Decimal("0.15"))
     ledger = Ledger(tmp_path / "ledger")
     ledger.write_batch(a_batch("b", a_row("1")))
-    code, text = run("report", "--ledger", str(ledger.folder), "--against", str(SAMPLE), "--json")
+    code, text = run("report", "--ledger", ledger.where, "--against", str(SAMPLE), "--json")
     assert code == 3
     assert [row["why"] for row in json.loads(text)] == ["only on the bill", "only on the bill"]
 
@@ -265,12 +265,12 @@ def test_differences_are_shown_with_both_sides(ledger: Ledger, tmp_path: Path) -
         "task,day,model,seconds,price,currency,cost\n"
         f"task-1,2026-11-22,{MODEL},11,0.1,USD,1.1\ntask-4,2026-11-22,=x,8,0.1,USD,0.8\n",
     )
-    code, text = run("report", "--ledger", str(ledger.folder), "--against", str(path))
+    code, text = run("report", "--ledger", ledger.where, "--against", str(path))
     assert code == 3
     assert "other seconds" in text
     assert "10.04 s at 0.1: 1.004 USD" in text
     assert text.splitlines()[-2:] == ["ledger 2.008 USD + 1 unknown, bill 1.90 USD", "3 differences"]
-    _, text = run("report", "--ledger", str(ledger.folder), "--against", str(path), "--format", "csv")
+    _, text = run("report", "--ledger", ledger.where, "--against", str(path), "--format", "csv")
     rows = {row["task_id"]: row for row in csv.DictReader(io.StringIO(text))}
     assert rows["task-4"]["ledger_cost"] == "unknown"
     assert rows["task-2"]["bill_cost"] == ""

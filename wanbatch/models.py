@@ -65,6 +65,18 @@ class TaskStatus(StrEnum):
         return self in {TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELED}
 
 
+class Outcome(StrEnum):
+    """How a settled attempt ended: the `status` of its ledger row."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    NOT_CREATED = "not_created"
+    """Its submit got no answer, and it is proved, or a person says, that no provider task was made."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditRequest:
     """Everything the service is asked for. Media are URLs or local paths, as the manifest has them."""

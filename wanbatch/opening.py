@@ -93,7 +93,7 @@ async def open_session(
                 clock=clock,
                 client=client,
                 journal=journal,
-                ledger=Ledger(Path(options.ledger)),
+                ledger=Ledger(options.ledger),
                 store=store,
                 rates=checked.rates,
                 caps=checked.caps,
@@ -161,7 +161,7 @@ def _checked(options: RunOptions, clock: Clock) -> _Checked:
     if options.plan:
         pledge = hold_to(Path(options.plan), options, service, rates)
         caps = caps or _planned_caps(pledge, rates)
-    ledger = Ledger(Path(options.ledger))
+    ledger = Ledger(options.ledger)
     ledger.prepare()
     prepare(options.videos)
     if options.stage:

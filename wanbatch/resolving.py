@@ -28,7 +28,7 @@ def adopt_task(journal: Journal, attempt: Attempt, task_id: str, *, who: str) ->
     )
 
 
-def declare_not_created(journal: Journal, folder: Path, attempt: Attempt, *, who: str) -> None:
+def declare_not_created(journal: Journal, where: str | Path, attempt: Attempt, *, who: str) -> None:
     """Settle an attempt as one that made nothing, and write its ledger row."""
     now = datetime.now(UTC)
     row = ledger_row(
@@ -43,7 +43,7 @@ def declare_not_created(journal: Journal, folder: Path, attempt: Attempt, *, who
     journal.settled(
         attempt, Outcome.NOT_CREATED, row=row, cost=row["cost"], who=who, code="NotCreated", settled_at=now
     )
-    ledger = Ledger(folder)
+    ledger = Ledger(where)
     ledger.prepare()
     write_settled(journal, ledger, attempt.run_id)
 
@@ -67,13 +67,13 @@ async def cancel_waiting(journal: Journal, name: str | None) -> tuple[int, int]:
     return cancelled, running
 
 
-def restore_journal(url: str, folder: Path) -> tuple[int, datetime]:
+def restore_journal(url: str, where: str | Path) -> tuple[int, datetime]:
     """Rebuild a lost journal from the ledger; says how many attempts it knows now, and until when.
 
     What was open when the journal was lost is not in the ledger. Raises `UsageError` where there is a journal
     already, `LedgerError` where there is no ledger.
     """
-    rows = Ledger(folder).read_attempts().to_pylist()
+    rows = Ledger(where).read_attempts().to_pylist()
     if "://" not in url and Path(url).exists():
         raise UsageError(f"{url}: there is a journal here; move it away first, and keep it")
     journal = Journal.open(url)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from wanbatch.catalogue import Verdict, rule
-from wanbatch.clerk import write_settled
+from wanbatch.clerk import Clerk
 from wanbatch.errors import BudgetReached, ExitCode, LeftOpen, ManifestError, UsageError
 from wanbatch.inputs import Inputs
 from wanbatch.journal import Cap, Outcome, State
@@ -120,6 +120,7 @@ class Session:
         self.client = client
         self.journal = journal
         self.ledger = ledger
+        self._clerk = Clerk(journal, ledger, self.run_id)
         self.store = store
         self.rates = rates
         self.caps = caps
@@ -345,7 +346,7 @@ class Session:
 
     async def flush(self) -> None:
         """Write what is settled into the ledger."""
-        await self.durably(write_settled, self.journal, self.ledger, self.run_id)
+        await self.durably(self._clerk.write_settled)
 
     # ------------------------------------------------------------------------------------------ the inputs
 

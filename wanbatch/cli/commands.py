@@ -300,7 +300,7 @@ def resolve(
         sys.exit(list_parked(where, as_json=as_json))
     if bool(adopt) == not_created:
         raise UsageError("say one of --adopt TASK_ID and --not-created")
-    sys.exit(settle_parked(where, item, adopt=adopt, ledger=Path(ledger)))
+    sys.exit(settle_parked(where, item, adopt=adopt, ledger=ledger))
 
 
 @app.command()
@@ -320,7 +320,7 @@ def restore(ledger: Ledger = "ledger", journal: Journal = None) -> None:
     """Rebuild a lost or damaged journal from the ledger, as far as the ledger goes."""
     from wanbatch.cli.journal import restore as restore_journal
 
-    sys.exit(restore_journal(_journal(ledger, journal), Path(ledger)))
+    sys.exit(restore_journal(_journal(ledger, journal), ledger))
 
 
 @app.command()
@@ -379,11 +379,11 @@ def report(
 
     if html is not None:
         where = period(since, until).filter
-        sys.exit(export_html(Path(ledger), run_id=run, to=html, stills=stills, where=where))
+        sys.exit(export_html(ledger, run_id=run, to=html, stills=stills, where=where))
     if form == "focus":
         sys.exit(
             export_focus(
-                Path(ledger),
+                ledger,
                 run_id=run,
                 to=out,
                 version=focus_version,
@@ -393,8 +393,8 @@ def report(
         )
     form = form or ("json" if as_json else "table")
     if against is not None:
-        sys.exit(compare(Path(ledger), against, since=since, until=until, run_id=run, form=form, out=out))
-    sys.exit(show_report(Path(ledger), by=by or (), since=since, until=until, run_id=run, form=form, out=out))
+        sys.exit(compare(ledger, against, since=since, until=until, run_id=run, form=form, out=out))
+    sys.exit(show_report(ledger, by=by or (), since=since, until=until, run_id=run, form=form, out=out))
 
 
 @app.command()
@@ -442,4 +442,6 @@ def emulator(
 
 
 def _journal(ledger: str, journal: str | None) -> str:
-    return journal or str(Path(ledger) / "journal.db")
+    from wanbatch.options import find_journal
+
+    return find_journal(ledger, journal)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def export_html(
-    ledger: Path, *, run_id: str | None, to: Path, stills: int, where: pc.Expression | None = None
+    ledger: str, *, run_id: str | None, to: Path, stills: int, where: pc.Expression | None = None
 ) -> ExitCode:
     """Write the ledger, one run of it, or the rows of which `where` holds, as a page; gives the exit code."""
     from wanbatch.report.html import write_page
@@ -28,7 +28,7 @@ def export_html(
 
 
 def export_focus(
-    ledger: Path,
+    ledger: str,
     *,
     run_id: str | None,
     to: Path | None,
@@ -54,7 +54,7 @@ def export_focus(
     return ExitCode.OK
 
 
-def _attempts(ledger: Path, run_id: str | None, where: pc.Expression | None) -> list[dict[str, Any]]:
+def _attempts(ledger: str, run_id: str | None, where: pc.Expression | None) -> list[dict[str, Any]]:
     attempts: list[dict[str, Any]] = Ledger(ledger).read_attempts(where=where).to_pylist()
     chosen = [row for row in attempts if run_id in {None, row["run_id"]}]
     if not chosen:

@@ -120,7 +120,7 @@ def _facts(attempt: Attempt) -> dict[str, str | None]:
     }
 
 
-def settle_parked(url: str, name: str, *, adopt: str | None, ledger: Path) -> ExitCode:
+def settle_parked(url: str, name: str, *, adopt: str | None, ledger: str) -> ExitCode:
     """Settle a parked attempt by a person's word; gives the exit code."""
     from wanbatch.resolving import adopt_task, declare_not_created
 
@@ -163,7 +163,7 @@ def cancel_pending(url: str, service: str | None) -> ExitCode:
     return ExitCode.OK
 
 
-def restore(url: str, ledger: Path) -> ExitCode:
+def restore(url: str, ledger: str) -> ExitCode:
     """Rebuild a lost journal; gives the exit code."""
     from wanbatch.resolving import restore_journal
 

@@ -37,7 +37,7 @@ _MINUTE, _HOUR = 60, 3600
 
 
 def show_report(
-    folder: Path,
+    ledger: str,
     *,
     by: Sequence[str],
     since: str | None,
@@ -48,14 +48,14 @@ def show_report(
 ) -> ExitCode:
     """Show what a ledger, a period of it or a run cost; gives the exit code."""
     check_format(form)
-    spent = spending(Ledger(folder), by or USUAL, period(since, until), run_id=run_id)
+    spent = spending(Ledger(ledger), by or USUAL, period(since, until), run_id=run_id)
     text = _WRITERS[form](formats.spending_sheet(spent)) if form in _WRITERS else _drawn(spent, out)
     write(text, out)
     return ExitCode.OK
 
 
 def compare(
-    folder: Path,
+    ledger: str,
     bill: Path,
     *,
     since: str | None,
@@ -66,7 +66,7 @@ def compare(
 ) -> ExitCode:
     """Hold the ledger against a bill, and show each difference; gives the exit code."""
     check_format(form)
-    found = against.compare(Ledger(folder), read_bill(bill), period(since, until), run_id=run_id)
+    found = against.compare(Ledger(ledger), read_bill(bill), period(since, until), run_id=run_id)
     text = _WRITERS[form](against.difference_sheet(found)) if form in _WRITERS else _compared(found, out)
     write(text, out)
     return ExitCode.SOME_FAILED if found.differences else ExitCode.OK

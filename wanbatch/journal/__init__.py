@@ -27,11 +27,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from wanbatch import lease
 from wanbatch.errors import BudgetReached, ClaimLost, JournalError
 from wanbatch.journal import schema
-from wanbatch.journal.records import Attempt, Batch, Cap, Outcome, State, settled_values, spec_of
+from wanbatch.journal.records import Attempt, Batch, Cap, State, settled_values, spec_of
+from wanbatch.models import Outcome
 from wanbatch.pace import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from wanbatch.models import Item, TaskReport
     from wanbatch.pace import Clock
@@ -104,6 +105,7 @@ class Journal:
                     sa.text("SELECT pg_advisory_xact_lock(2705)")
                 )  # two runs may make the tables at once
             schema.metadata.create_all(db)
+            schema.unbatched.create(db, checkfirst=True)  # older journals are without it
             version = db.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "schema"))
             if version is None:
                 db.execute(schema.meta.insert().values(name="schema", value=schema.SCHEMA_VERSION))
@@ -627,6 +629,13 @@ class Journal:
             .order_by(schema.attempts.c.settled_at, schema.attempts.c.key, schema.attempts.c.number)
         )
         return Batch(name=name, run_id=run_id, rows=tuple(json.loads(row) for row in rows if row))
+
+    def batches_of(self, run_id: str, *, but: Collection[str] = ()) -> Iterator[Batch]:
+        """Give the batches of a run, written or not, without those whose names are known."""
+        with self._read() as db:
+            names = db.scalars(sa.select(schema.batches.c.batch).where(schema.batches.c.run_id == run_id))
+            for name in sorted(set(names) - set(but)):
+                yield self._batch(db, name, run_id)
 
     def written(self, batch: Batch) -> None:
         """Say that a batch's file is in the ledger."""

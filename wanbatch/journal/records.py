@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from wanbatch.identity import without_signature
-from wanbatch.models import AudioSetting, EditRequest, Item, Ratio, Resolution, Usage
+from wanbatch.models import AudioSetting, EditRequest, Item, Outcome, Ratio, Resolution, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,18 +27,6 @@ class State(StrEnum):
     SUCCEEDED = "succeeded"
     STORED = "stored"
     SETTLED = "settled"
-
-
-class Outcome(StrEnum):
-    """How a settled attempt ended: the `status` of its ledger row."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    REFUSED = "refused"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-    NOT_CREATED = "not_created"
-    """Its submit got no answer, and it is proved, or a person says, that no provider task was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

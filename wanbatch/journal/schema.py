@@ -105,6 +105,15 @@ attempts = sa.Table(
     sa.Index("attempts_by_run", "run_id", "state"),
 )
 
+unbatched = sa.Index(
+    "attempts_unbatched",
+    attempts.c.state,
+    attempts.c.run_id,
+    sqlite_where=attempts.c.batch.is_(None),
+    postgresql_where=attempts.c.batch.is_(None),
+)
+"""What is on its way into the ledger: few, however long the journal is."""
+
 batches = sa.Table(
     "batches",
     metadata,

@@ -3,64 +3,73 @@
     LEDGER/attempts/date=YYYY-MM-DD/<batch>.parquet
     LEDGER/totals/<run>.parquet
 
+LEDGER is a folder, or a URL that fsspec knows.
 A file appears whole or not at all, and a batch always goes into a file of the same name, so that writing it
 again after a crash changes nothing. Money and seconds are decimal128(18, 6): sums are exact.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections import defaultdict
 from datetime import date, datetime
 from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from wanbatch.errors import LedgerError
-from wanbatch.ledger.compacting import Compaction, compact_attempts, swallowed
-from wanbatch.ledger.files import clear_errors, first_line, locked, publish, whole
-from wanbatch.ledger.reading import read
+from wanbatch.ledger.compacting import Compaction, compact_attempts
+from wanbatch.ledger.files import first_line
+from wanbatch.ledger.folders import open_folder
+from wanbatch.ledger.reading import has_batches, read
 from wanbatch.ledger.schema import ATTEMPTS, PLACES, SCHEMA_VERSION, TOTALS
-from wanbatch.ledger.summing import SUMMED, add_up_table
+from wanbatch.ledger.summing import DAY, TAG, Sums, rows_of, sum_attempts
 from wanbatch.ledger.verifying import verify_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
+    import pyarrow.compute as pc
 
     from wanbatch.journal import Batch
+    from wanbatch.ledger.folders import Folder
 
-__all__ = ["ATTEMPTS", "SCHEMA_VERSION", "TOTALS", "Compaction", "Ledger", "add_up"]
+__all__ = ["ATTEMPTS", "DAY", "SCHEMA_VERSION", "TAG", "TOTALS", "Compaction", "Ledger", "Sums", "add_up"]
+
+_GROUP = ("service", "currency", "resolution", "status")
 
 
 class Ledger:
-    """A ledger folder."""
+    """A ledger in a folder, or in a bucket: a path, or a URL that fsspec knows, such as `s3://bucket/prefix`.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Raises `LedgerError` for a URL that leads nowhere.
+    """
+
+    def __init__(self, where: str | os.PathLike[str]) -> None:
+        self._attempts, self._totals = open_folder(where, "attempts"), open_folder(where, "totals")
+        self.where = self.attempts.removesuffix("/attempts")
 
     @property
-    def attempts(self) -> Path:
-        """The dataset of attempts, for any Parquet reader."""
-        return self.folder / "attempts"
+    def attempts(self) -> str:
+        """The dataset of attempts, for any Parquet reader: a path or a URL."""
+        return self._attempts.where
 
     @property
-    def totals(self) -> Path:
-        """The dataset of totals."""
-        return self.folder / "totals"
+    def totals(self) -> str:
+        """The dataset of totals, likewise."""
+        return self._totals.where
 
     def prepare(self) -> None:
-        """Make the folders, and see that they can be written before anything is paid."""
-        with clear_errors(self.folder):
-            for folder in (self.attempts, self.totals):
-                folder.mkdir(parents=True, exist_ok=True)
-                probe = folder / f".{uuid.uuid4().hex}.writable"
-                probe.touch()
-                probe.unlink()
+        """See that it can be written before anything is paid; makes its folders."""
+        self._attempts.prepare()
+        self._totals.prepare()
+
+    def is_empty(self) -> bool:
+        """Whether nothing was ever settled."""
+        return not self._attempts.names()
 
     def write_batch(self, batch: Batch) -> None:
         """Write settled attempts, one file a day; doing it twice leaves one copy."""
@@ -68,37 +77,29 @@ class Ledger:
         for row in batch.rows:
             days[_time(row["settled_at"]).date()].append(row)
         for day, rows in sorted(days.items()):
-            path = self.attempts / f"date={day:%Y-%m-%d}" / f"{batch.name}.parquet"
+            name = f"date={day:%Y-%m-%d}/{batch.name}.parquet"
             try:
                 table = _table(rows, ATTEMPTS)
             except pa.ArrowException as error:
                 raise LedgerError(
-                    f"{path}: a row does not fit its columns ({first_line(error)}); the journal has it all"
+                    f"{self._attempts.place(name)}: a row does not fit its columns ({first_line(error)}); "
+                    "the journal has it all"
                 ) from None
-            self._write(table, path)
+            self._write(self._attempts, name, table)
 
-    def write_totals(self, run_id: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-        """Add up what a run settled, and write it in place of an earlier sum of the same run."""
-        table = _table(add_up(run_id, rows), TOTALS)
-        self._write(table, self.totals / f"{run_id}.parquet")
-        return table
+    def write_totals(self, run_id: str, sums: Iterable[Mapping[str, Any]]) -> None:
+        """Write what a run settled, as `add_up` has it, in place of an earlier sum of the same run."""
+        self._write(self._totals, f"{run_id}.parquet", _table(list(sums), TOTALS))
 
     def read_attempts(
-        self,
-        columns: Sequence[str] | None = None,
-        *,
-        categories: Collection[str] = (),
-        where: pc.Expression | None = None,
+        self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None
     ) -> pa.Table:
-        """Read every attempt of which `where` holds, once; raises `LedgerError` when nothing is there, or damaged.
-
-        `categories` are text columns of few values: they come, and are read and grouped by faster, as dictionaries.
-        """
-        return read(self.attempts, ATTEMPTS, columns, categories=categories, where=where)
+        """Read every attempt of which `where` holds, once; raises `LedgerError` when nothing is there, or damaged."""
+        return read(self._attempts, ATTEMPTS, columns, where=where)
 
     def read_totals(self) -> pa.Table:
         """Read the totals of every run; raises `LedgerError` when there is nothing, or a file is damaged."""
-        return read(self.totals, TOTALS)
+        return read(self._totals, TOTALS)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Read every attempt into pandas with Arrow's types: decimals stay exact and are summed in Arrow."""
@@ -106,39 +107,51 @@ class Ledger:
 
         return self.read_attempts(columns).to_pandas(types_mapper=pd.ArrowDtype)
 
+    def sums(
+        self,
+        by: Sequence[str],
+        *,
+        run_id: str | None = None,
+        within: Callable[[date], bool] | None = None,
+    ) -> dict[tuple[Any, ...], Sums]:
+        """Add up attempts by text columns, `DAY` and `TAG` + name: all, or those of a run and of the days `within`.
+
+        The keys have a value for each of `by`: text, a date for `DAY`, None where an attempt has none.
+        Raises `LedgerError` when there is no ledger, or a file is damaged.
+        """
+        return sum_attempts(self._attempts, by, run_id=run_id, within=within)
+
     def totals_by(self, *, run_id: str | None = None) -> list[dict[str, Any]]:
         """Add up all attempts, or those of one run, by service, currency, resolution and status."""
-        by = ("service", "currency", "resolution", "status")
-        where = None if run_id is None else pc.field("run_id") == run_id
-        table = self.read_attempts([*by, *SUMMED], categories=by, where=where)
-        if not table.num_rows:
-            raise LedgerError(f"{self.folder}: no attempts of run {run_id}")
-        return add_up_table(table, by)
+        sums = self.sums(_GROUP, run_id=run_id)
+        if not sums:
+            raise LedgerError(f"{self.where}: no attempts of run {run_id}")
+        return rows_of(sums, _GROUP)
 
     def compact(self) -> Compaction:
         """Merge the files of each day into one; harmless at any time, and to be run again if it is interrupted."""
-        return compact_attempts(self.attempts)
+        return compact_attempts(self._attempts)
 
     def verify(self, *, exists: Callable[[str], bool] | None = None) -> Iterator[str]:
         """Give a line for each thing that is wrong; `exists` says whether an output is there."""
-        return verify_ledger(self.attempts, self.totals, exists=exists)
+        return verify_ledger(self._attempts, self._totals, exists=exists)
 
-    def _write(self, table: pa.Table, path: Path) -> None:
+    def _write(self, folder: Folder, name: str, table: pa.Table) -> None:
         """Write a file so that a reader sees all of it or none, unless compaction merged it into another already."""
-        with whole(table, path) as temporary, locked(path.parent.parent):
-            if not swallowed(path.parent, path.stem):
-                publish(temporary, path)
+        batch = {PurePosixPath(name).stem}
+        folder.publish(name, table, superseded=lambda names: has_batches(folder, names, batch, but=name))
 
 
-def add_up(run_id: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Sum ledger rows exactly, by service, currency, resolution and status."""
-    sums: dict[tuple[str, ...], dict[str, Any]] = {}
-    names = ("service", "currency", "resolution", "status")
+def add_up(
+    run_id: str, rows: Iterable[Mapping[str, Any]], onto: Iterable[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Sum ledger rows exactly, by service, currency, resolution and status, `onto` earlier sums."""
+    sums = {tuple(total[name] for name in _GROUP): dict(total) for total in onto}
     for row in rows:
-        group = tuple(row[name] for name in names)
+        group = tuple(row[name] for name in _GROUP)
         total = sums.setdefault(
             group,
-            {"run_id": run_id, **dict(zip(names, group, strict=True))}
+            {"run_id": run_id, **dict(zip(_GROUP, group, strict=True))}
             | {"attempts": 0, "billed_s": Decimal(0), "cost": Decimal(0), "unknown_cost": 0},
         )
         total["attempts"] += 1
@@ -148,7 +161,7 @@ def add_up(run_id: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
     return [sums[group] for group in sorted(sums, key=lambda group: tuple(part or "" for part in group))]
 
 
-def _table(rows: list[Mapping[str, Any]] | list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.table(
         [pa.array([_value(row[field.name], field.type) for row in rows], field.type) for field in schema],
         schema=schema,

@@ -1,147 +1,163 @@
-"""What is in a folder of Parquet files, each row once, whatever version wrote it."""
+"""What is in a dataset of Parquet files, each row once, whatever version wrote it.
+
+A file has the rows of some batches: its own, or those that a merged file names in its metadata. Compaction merges
+all files of a day that count, and deletes only what the result names. So of two files of a day that have a batch in
+common, one has all that the other has: it counts, and the other was left behind, or was not taken away yet. That
+holds however many writers and compactions meet, and is all that a store without locks can rely on.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-from pyarrow import fs
+import pyarrow.parquet as pq
 
 from wanbatch.errors import LedgerError
-from wanbatch.ledger.files import clear_errors, locked
+from wanbatch.ledger.files import steadily
 from wanbatch.ledger.schema import SCHEMA_VERSION, upgrade, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     import pyarrow.compute as pc
 
+    from wanbatch.ledger.folders import Folder
+
 SWALLOWED_KEY = "wanbatch.swallowed"
-"""Where a merged file names the files whose rows it took over, in its Parquet metadata."""
-
-_DISK = fs.LocalFileSystem()
-_TRIES = 5
-"""Compaction may take away a file between its listing and its opening; then the folder is listed again."""
+"""Where a merged file names the batches whose rows it took over, in its Parquet metadata."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LedgerFile:
     """A Parquet file of the ledger, of which only the footer was read."""
 
-    path: Path
+    name: str
+    """In its dataset: `date=2026-11-22/run-1.parquet`."""
     version: str
-    fragment: ds.ParquetFileFragment
+    footer: pq.FileMetaData
+    batches: frozenset[str]
+    """Whose rows it has."""
 
-    @cached_property
-    def swallowed(self) -> frozenset[str]:
-        """Names (without `.parquet`) of the files that it took over; none unless it is a merged one."""
-        names = (self.fragment.physical_schema.metadata or {}).get(SWALLOWED_KEY.encode())
-        return frozenset(json.loads(names)) if names else frozenset()
+    @property
+    def day(self) -> str:
+        """The folder it is in."""
+        return self.name.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files of a folder, those that count and those that an interrupted compaction left behind."""
+    """The files of a dataset, those that count and those whose rows another one has."""
 
     files: tuple[LedgerFile, ...]
     left_behind: tuple[LedgerFile, ...]
 
 
-def list_folder(folder: Path, schema: pa.Schema, *, categories: Collection[str] = ()) -> Listing:
-    """Read the footer of every file; `categories` are text columns of few values. Raises `LedgerError`."""
-    paths = _paths(folder)
-    form = ds.ParquetFileFormat(dictionary_columns=set(categories))
-    files = [_open(path, schema, form) for path in paths]
-    taken = {(file.path.parent, name) for file in files for name in file.swallowed}
-    sorted_out: tuple[list[LedgerFile], list[LedgerFile]] = [], []
+def list_files(folder: Folder, schema: pa.Schema, under: str = "") -> Listing:
+    """Read the footer of every file; raises `LedgerError`, and FileNotFoundError when one went away meanwhile."""
+    names = folder.names(under)
+    with ThreadPoolExecutor(folder.readers) as pool:
+        files = list(pool.map(partial(open_file, folder, schema), names))
+    days = defaultdict(list)
     for file in files:
-        sorted_out[(file.path.parent, file.path.stem) in taken].append(file)
-    return Listing(tuple(sorted_out[False]), tuple(sorted_out[True]))
+        days[file.day].append(file)
+    behind = {file.name for day in days.values() for file in _left_behind(day)}
+    return Listing(
+        tuple(file for file in files if file.name not in behind),
+        tuple(file for file in files if file.name in behind),
+    )
+
+
+def has_batches(folder: Folder, names: Iterable[str], batches: Collection[str], *, but: str) -> bool:
+    """Say whether a merged file among `names`, not `but`, has all these batches' rows.
+
+    Raises `LedgerError`, and FileNotFoundError when one went away.
+    """
+    merged = (name for name in names if is_merged(name) and name != but)
+    return any(open_file(folder, pa.schema([]), name).batches.issuperset(batches) for name in merged)
+
+
+def is_merged(name: str) -> bool:
+    """Whether a file took over the rows of others, by its name."""
+    return PurePosixPath(name).name.startswith("merged-")
 
 
 def read(
-    folder: Path,
+    folder: Folder,
     schema: pa.Schema,
     columns: Sequence[str] | None = None,
     *,
-    categories: Collection[str] = (),
     where: pc.Expression | None = None,
 ) -> pa.Table:
     """Read every row (of those `where` holds) once, in the columns of `schema`.
 
     Raises `LedgerError` where there is nothing or it is damaged.
     """
-    whole = _full(schema, categories)
-    for attempt in range(_TRIES):
-        try:
-            files = list_folder(folder, schema, categories=categories).files
-            if not files:
-                break
-            return _read(files, columns or schema.names, folder, whole, where)
-        except FileNotFoundError:
-            if attempt == _TRIES - 1:
-                raise LedgerError(f"{folder}: its files keep changing; try again") from None
-    raise LedgerError(f"{folder}: no ledger here yet; name the right --ledger, or run a manifest first")
+    return steadily(
+        folder.where,
+        lambda: read_files(folder, some_files(folder, schema), schema, columns or schema.names, where),
+    )
 
 
-def table_of(file: LedgerFile, schema: pa.Schema) -> pa.Table:
-    """Read one file in the columns of `schema`."""
-    return _read((file,), schema.names, file.path, schema)
-
-
-def _paths(folder: Path) -> list[Path]:
-    """List the files that any Parquet reader would; hidden ones are not finished."""
-    if not folder.is_dir():
-        return []
-    with clear_errors(folder), locked(folder, shared=True):
-        found = folder.glob("**/*.parquet")
-        return sorted(
-            path for path in found if not any(part[0] in "._" for part in path.relative_to(folder).parts)
+def some_files(folder: Folder, schema: pa.Schema) -> tuple[LedgerFile, ...]:
+    """List the files that count; raises `LedgerError` when there are none."""
+    files = list_files(folder, schema).files
+    if not files:
+        raise LedgerError(
+            f"{folder.where}: no ledger here yet; name the right --ledger, or run a manifest first"
         )
+    return files
 
 
-def _open(path: Path, schema: pa.Schema, form: ds.ParquetFileFormat) -> LedgerFile:
-    try:
-        fragment = form.make_fragment(str(path), _DISK)
-        return LedgerFile(path, version_of(path, fragment.physical_schema, schema), fragment)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError):
-        with clear_errors(path):
-            raise
-
-
-def _read(
+def read_files(
+    folder: Folder,
     files: Sequence[LedgerFile],
-    columns: Sequence[str],
-    folder: Path,
     schema: pa.Schema,
+    columns: Sequence[str],
     where: pc.Expression | None = None,
 ) -> pa.Table:
-    ours = [file.fragment for file in files if file.version == SCHEMA_VERSION]
+    """Read files in columns of `schema`; raises `LedgerError`, and FileNotFoundError when one went away."""
+    # It brings pandas along, which takes longer to import than most ledgers take to read.
+    import pyarrow.dataset as ds  # noqa: PLC0415
+
+    form = ds.ParquetFileFormat()
+    ours = [file for file in files if file.version == SCHEMA_VERSION]
     older = [file for file in files if file.version != SCHEMA_VERSION]
-    try:
-        tables = [upgrade(file.fragment.to_table(), schema) for file in older]
+    with folder.reading():
+        fragments = [form.make_fragment(folder.path(file.name), folder.files) for file in older]
+        tables = [upgrade(fragment.to_table(), schema) for fragment in fragments]
         tables = [(table if where is None else table.filter(where)).select(list(columns)) for table in tables]
         if ours:
-            dataset = ds.FileSystemDataset(ours, schema, ours[0].format, _DISK)
+            fragments = [form.make_fragment(folder.path(file.name), folder.files) for file in ours]
+            dataset = ds.FileSystemDataset(fragments, schema, form, folder.files)
             tables.append(dataset.to_table(columns=list(columns), filter=where))
         return pa.concat_tables(tables)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError):
-        with clear_errors(folder):
-            raise
 
 
-def _full(schema: pa.Schema, categories: Collection[str]) -> pa.Schema:
-    return pa.schema([_field(field, categories) for field in schema], metadata=schema.metadata)
+def open_file(folder: Folder, schema: pa.Schema, name: str) -> LedgerFile:
+    """Read the footer of a file; raises `LedgerError`, and FileNotFoundError when it went away."""
+    with folder.reading(name):
+        footer = pq.read_metadata(folder.path(name), filesystem=folder.files)
+        told = footer.metadata or {}
+        columns = {
+            footer.schema.column(number).path.partition(".")[0] for number in range(footer.num_columns)
+        }
+        version = version_of(folder.place(name), told, columns, schema)
+        swallowed = told.get(SWALLOWED_KEY.encode())
+        batches = json.loads(swallowed) if swallowed else [PurePosixPath(name).stem]
+        return LedgerFile(name, version, footer, frozenset(batches))
 
 
-def _field(field: pa.Field, categories: Collection[str]) -> pa.Field:
-    return field.with_type(pa.dictionary(pa.int32(), field.type)) if field.name in categories else field
+def _left_behind(files: Iterable[LedgerFile]) -> Iterator[LedgerFile]:
+    """Give the files of a day whose rows another one has; of equals, the last by name counts."""
+    taken: set[str] = set()
+    for file in sorted(files, key=lambda file: (len(file.batches), file.name), reverse=True):
+        if file.batches <= taken:
+            yield file
+        taken |= file.batches

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from wanbatch.errors import LedgerError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Collection, Mapping
 
 SCHEMA_VERSION = "1"
 VERSION_KEY = "wanbatch.schema"
@@ -98,18 +98,18 @@ _NEVER_EMPTY = {"run_id", "key", "attempt", "status", "settled_at"}
 """Columns that a file can't do without: an attempt is not known without them."""
 
 
-def version_of(path: Path, found: pa.Schema, wanted: pa.Schema) -> str:
+def version_of(place: str, told: Mapping[bytes, bytes], columns: Collection[str], wanted: pa.Schema) -> str:
     """Say which version a file is of; raises `LedgerError` when it is no file of ours, or of a newer wanbatch."""
-    text: str = (found.metadata or {}).get(VERSION_KEY.encode(), b"").decode(errors="replace")
+    text = told.get(VERSION_KEY.encode(), b"").decode(errors="replace")
     if not (text.isascii() and text.isdigit()):
-        raise LedgerError(f"{path}: no file of this ledger; move it away")
+        raise LedgerError(f"{place}: no file of this ledger; move it away")
     if int(text) > int(SCHEMA_VERSION):
         raise LedgerError(
-            f"{path}: written by a newer wanbatch (schema {text}, this one reads up to {SCHEMA_VERSION}); "
+            f"{place}: written by a newer wanbatch (schema {text}, this one reads up to {SCHEMA_VERSION}); "
             "upgrade wanbatch"
         )
-    if lost := sorted((_NEVER_EMPTY & set(wanted.names)) - set(found.names)):
-        raise LedgerError(f"{path}: has no column {lost[0]}; move it away")
+    if lost := sorted((_NEVER_EMPTY & set(wanted.names)) - set(columns)):
+        raise LedgerError(f"{place}: has no column {lost[0]}; move it away")
     return text
 
 

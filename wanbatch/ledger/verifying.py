@@ -10,21 +10,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wanbatch.errors import LedgerError
-from wanbatch.ledger.files import clear_errors
-from wanbatch.ledger.reading import list_folder, read
+from wanbatch.ledger.files import steadily
+from wanbatch.ledger.reading import list_files, open_file, read
+from wanbatch.ledger.scanning import scan
 from wanbatch.ledger.schema import ATTEMPTS, PLACES, TOTALS
-from wanbatch.ledger.summing import SUMMED, add_up_table
+from wanbatch.ledger.summing import rows_of, sum_attempts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from datetime import date
+
+    from wanbatch.ledger.folders import Folder
+    from wanbatch.ledger.scanning import RowGroup
 
 _GROUP = ("run_id", "service", "currency", "resolution", "status")
-_NEEDED = (*_GROUP, *SUMMED, "key", "attempt", "unit_price", "settled_at", "output")
+_NEEDED = ("key", "attempt", "billed_s", "unit_price", "cost", "output")
 
 
 def verify_ledger(
-    attempts: Path, totals: Path, *, exists: Callable[[str], bool] | None = None
+    attempts: Folder, totals: Folder, *, exists: Callable[[str], bool] | None = None
 ) -> Iterator[str]:
     """Give a line for each thing that is wrong; none when all is well.
 
@@ -40,28 +44,33 @@ def verify_ledger(
     yield from _duplicates(table)
     yield from _wrong_costs(table)
     yield from _wrong_days(attempts)
-    yield from _wrong_totals(table, totals)
+    yield from _wrong_totals(attempts, totals)
     if exists is not None:
         yield from _missing_outputs(table, exists)
 
 
-def _damaged(folder: Path, schema: pa.Schema) -> Iterator[str]:
+def _damaged(folder: Folder, schema: pa.Schema) -> Iterator[str]:
     """Read every page of every file, and hold it against its checksum."""
-    for path in sorted(folder.glob("**/[!._]*.parquet")):
+    for name in folder.names():
         try:
-            with clear_errors(path):
-                pq.ParquetFile(path, page_checksum_verification=True).read()
-            list_folder(path.parent, schema)
+            with (
+                folder.reading(name),
+                pq.ParquetFile(
+                    folder.path(name), filesystem=folder.files, page_checksum_verification=True
+                ) as file,
+            ):
+                file.read()
+            open_file(folder, schema, name)
         except LedgerError as error:
             yield str(error)
         except FileNotFoundError:
             continue  # compacted meanwhile
 
 
-def _left_behind(folder: Path) -> Iterator[str]:
-    for file in list_folder(folder, ATTEMPTS).left_behind:
+def _left_behind(folder: Folder) -> Iterator[str]:
+    for file in steadily(folder.where, lambda: list_files(folder, ATTEMPTS)).left_behind:
         yield (
-            f"{file.path}: its rows are in a merged file, too, and other readers count them twice; "
+            f"{folder.place(file.name)}: its rows are in a merged file, too, and other readers count them twice; "
             "run `wanbatch ledger compact`"
         )
 
@@ -91,18 +100,25 @@ def _suspects(table: pa.Table) -> pa.Table:
     return known.filter(pc.invert(right))
 
 
-def _wrong_days(folder: Path) -> Iterator[str]:
-    for file in list_folder(folder, ATTEMPTS).files:
-        days = file.fragment.to_table(columns=["settled_at"])["settled_at"].cast(pa.date32()).unique()
-        for day in days.to_pylist():
-            if file.path.parent.name != f"date={day}":
-                yield f"{file.path}: has rows of {day}, which belong in another folder"
+def _wrong_days(folder: Folder) -> Iterator[str]:
+    for name, day in sorted({found for group in scan(folder, _days) for found in group}):
+        if name.rpartition("/")[0] != f"date={day}":
+            yield f"{folder.place(name)}: has rows of {day}, which belong in another folder"
 
 
-def _wrong_totals(table: pa.Table, folder: Path) -> Iterator[str]:
+def _days(group: RowGroup) -> list[tuple[str, date]]:
+    days = (
+        [group.day]
+        if group.day
+        else group.read(["settled_at"])["settled_at"].cast(pa.date32()).unique().to_pylist()
+    )
+    return [(group.file.name, day) for day in days]
+
+
+def _wrong_totals(attempts: Folder, totals: Folder) -> Iterator[str]:
     """Compare the totals of each run with its attempts."""
-    added_up = _by_group(add_up_table(table, _GROUP))
-    written = _by_group(read(folder, TOTALS).to_pylist() if any(folder.glob("**/*.parquet")) else [])
+    added_up = _by_group(rows_of(sum_attempts(attempts, _GROUP, run_id=None, within=None), _GROUP))
+    written = _by_group(read(totals, TOTALS).to_pylist() if totals.names() else [])
     for group in sorted(added_up.keys() | written.keys(), key=lambda group: [part or "" for part in group]):
         if added_up.get(group) != written.get(group):
             yield (

@@ -194,7 +194,7 @@ def _blank(options: RunOptions, now: datetime) -> Plan:
         rates=rates,
         made_at=now,
         rows=report.rows,
-        run_times=remembered(Path(options.ledger), service.name),
+        run_times=remembered(options.ledger, service.name),
     )
 
 

@@ -7,12 +7,13 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wanbatch.journal import Outcome
+import pyarrow.compute as pc
+
 from wanbatch.ledger import Ledger
+from wanbatch.models import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from wanbatch.settings import Limits
 
@@ -47,22 +48,20 @@ def run_times(seconds: Sequence[float]) -> RunTimes:
     return RunTimes(tenths[0], statistics.fmean(seconds), tenths[-1], len(seconds))
 
 
-def remembered(folder: Path, service: str) -> RunTimes:
+def remembered(where: str, service: str) -> RunTimes:
     """Say how long a service's edits took so far; raises `LedgerError` when the ledger is damaged."""
-    ledger = Ledger(folder)
-    if not any(ledger.attempts.glob("**/*.parquet")):
+    ledger = Ledger(where)
+    if ledger.is_empty():
         return REFERENCE
-    return run_times(list(run_seconds(ledger, service)))
+    return run_times(run_seconds(ledger, service))
 
 
-def run_seconds(ledger: Ledger, service: str) -> Iterator[float]:
+def run_seconds(ledger: Ledger, service: str) -> Sequence[float]:
     """Give how long each of a service's finished edits ran, in seconds; raises `LedgerError`."""
-    wanted = (service, str(Outcome.SUCCEEDED))
-    for batch in ledger.read_attempts(["service", "status", "run_s"]).to_batches():
-        columns = (column.to_pylist() for column in batch.columns)
-        for name, status, run_s in zip(*columns, strict=True):
-            if (name, status) == wanted and run_s is not None:
-                yield run_s
+    finished = (pc.field("service") == service) & (pc.field("status") == str(Outcome.SUCCEEDED))
+    table = ledger.read_attempts(["run_s"], where=finished & pc.field("run_s").is_valid())
+    seconds: list[float] = table["run_s"].to_pylist()
+    return seconds
 
 
 def makespan_s(edits: int, run_s: float, limits: Limits) -> float:

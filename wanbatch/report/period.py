@@ -35,6 +35,10 @@ class Period:
         """Whether a day is in it."""
         return (self.since is None or self.since <= day) and (self.until is None or day <= self.until)
 
+    def __bool__(self) -> bool:
+        """Whether any day is outside it."""
+        return self.since is not None or self.until is not None
+
     def __str__(self) -> str:
         """Say it in words; nothing when everything is meant."""
         since = f"since {self.since}" if self.since else ""

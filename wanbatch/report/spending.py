@@ -1,4 +1,4 @@
-"""What was spent, grouped as asked: exact sums in Arrow, currencies never mixed, unknown costs counted apart."""
+"""What was spent, grouped as asked: exact sums, currencies never mixed, unknown costs counted apart."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from wanbatch.errors import LedgerError, UsageError
-from wanbatch.journal import Outcome
+from wanbatch.ledger import DAY, TAG
+from wanbatch.models import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from wanbatch.ledger import Ledger
+    from wanbatch.ledger import Ledger, Sums
     from wanbatch.report.period import Period
 
 USUAL = ("service", "resolution", "status")
@@ -29,17 +27,8 @@ _COLUMNS = {
     "run": "run_id",
 }
 _SPANS = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
-_TAG = "tag:"
-GROUPS = (*_SPANS, *_COLUMNS, f"{_TAG}NAME")
-_SUMS = [
-    ([], "count_all"),
-    ("billed_s", "sum"),
-    ("cost", "sum"),
-    ("cost", "count"),
-    ("retry", "sum"),
-    ("queue_s", "sum"),
-    ("run_s", "sum"),
-]
+GROUPS = (*_SPANS, *_COLUMNS, f"{TAG}NAME")
+_MILLISECOND = Decimal("0.001")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +65,14 @@ def spending(ledger: Ledger, by: Sequence[str], period: Period, *, run_id: str |
     `by` are names of `GROUPS`. Raises `UsageError` for another name, `LedgerError` when there is nothing to add up.
     """
     for name in by:
-        if name not in GROUPS[:-1] and not (name.startswith(_TAG) and name != _TAG):
+        if name not in GROUPS[:-1] and not (name.startswith(TAG) and name != TAG):
             raise UsageError(f"--by {name}: give one of {', '.join(GROUPS)}")
-    table = _read(ledger, by, period, run_id)
-    if not table.num_rows:
-        raise LedgerError(f"{ledger.folder}: no attempts {_asked(period, run_id)}")
-    groups = _group(table, by)
+    sums = ledger.sums(
+        [*map(_column, by), "currency", "status"], run_id=run_id, within=period.holds if period else None
+    )
+    if not sums:
+        raise LedgerError(f"{ledger.where}: no attempts {_asked(period, run_id)}")
+    groups = _group(sums, by)
     return Spending(tuple(by), groups, _totals(groups))
 
 
@@ -89,59 +80,38 @@ def _asked(period: Period, run_id: str | None) -> str:
     return " ".join(filter(None, (run_id and f"of run {run_id}", str(period))))
 
 
-def _read(ledger: Ledger, by: Sequence[str], period: Period, run_id: str | None) -> pa.Table:
-    needed = {"currency", "status", "attempt", "billed_s", "cost", "queue_s", "run_s"}
-    needed |= {_COLUMNS[name] for name in by if name in _COLUMNS}
-    needed |= {"settled_at"} if any(name in _SPANS for name in by) else set()
-    needed |= {"tags"} if any(name.startswith(_TAG) for name in by) else set()
-    where = period.filter
-    if run_id is not None:
-        run = pc.field("run_id") == run_id
-        where = run if where is None else where & run
-    categories = needed & {"currency", "status", *_COLUMNS.values()}
-    return ledger.read_attempts(sorted(needed), categories=categories, where=where)
+def _column(name: str) -> str:
+    """Say what the ledger groups by."""
+    return DAY if name in _SPANS else _COLUMNS.get(name, name)
 
 
-def _group(table: pa.Table, by: Sequence[str]) -> tuple[Spent, ...]:
-    columns: dict[str, Any] = {f"by {name}": _column(table, name) for name in by}
-    columns |= {name: table[name] for name in ("currency", "status", "billed_s", "cost", "queue_s", "run_s")}
-    columns |= {"retry": pc.greater(table["attempt"], 1)}
-    names = [*(f"by {name}" for name in by), "currency", "status"]
-    # Arrow sums decimal128(18, 6) in 38 digits: no ledger overflows them.
-    sums = pa.table(columns).unify_dictionaries().group_by(names).aggregate(_SUMS).to_pylist()
+def _group(sums: Mapping[tuple[Any, ...], Sums], by: Sequence[str]) -> tuple[Spent, ...]:
     groups: dict[Any, list[Spent]] = defaultdict(list)
-    for row in sums:
-        spent = _spent(row, by)
-        groups[(*map(_order, (*spent.group.values(), spent.currency)),)].append(spent)
+    for (*values, currency, status), found in sums.items():
+        told = {name: _said(name, value) for name, value in zip(by, values, strict=True)}
+        spent = _spent(told, currency, found, lost=status != Outcome.SUCCEEDED)
+        groups[(*map(_order, (*told.values(), currency)),)].append(spent)
     return tuple(_add(groups[place]) for place in sorted(groups))
+
+
+def _said(name: str, value: Any) -> str | None:
+    return f"{value:{_SPANS[name]}}" if name in _SPANS else value
 
 
 def _order(value: str | None) -> tuple[bool, str]:
     return value is not None, value or ""
 
 
-def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    if name in _COLUMNS:
-        return table[_COLUMNS[name]]
-    if name in _SPANS:
-        days = table["settled_at"].cast(pa.date32())
-        return days if name == "day" else pc.floor_temporal(days, unit=name)
-    return pc.map_lookup(table["tags"], name.removeprefix(_TAG), "first")
-
-
-def _spent(row: Mapping[str, Any], by: Sequence[str]) -> Spent:
-    """Read the sums of one status of a group."""
-    told = {name: row[f"by {name}"] for name in by}
-    lost = 0.0 if row["status"] == Outcome.SUCCEEDED else (row["queue_s_sum"] or 0) + (row["run_s_sum"] or 0)
+def _spent(group: Mapping[str, str | None], currency: str | None, sums: Sums, *, lost: bool) -> Spent:
     return Spent(
-        group={name: f"{value:{_SPANS[name]}}" if name in _SPANS else value for name, value in told.items()},
-        currency=row["currency"],
-        attempts=row["count_all"],
-        billed_s=row["billed_s_sum"],
-        cost=row["cost_sum"],
-        unknown_cost=row["count_all"] - row["cost_count"],
-        retries=row["retry_sum"],
-        lost_s=Decimal(lost).quantize(Decimal("0.001")),
+        group=group,
+        currency=currency,
+        attempts=sums.attempts,
+        billed_s=sums.billed_s if sums.billed_known else None,
+        cost=sums.cost if sums.cost_known else None,
+        unknown_cost=sums.unknown_cost,
+        retries=sums.retries,
+        lost_s=Decimal(sums.slot_s if lost else 0).quantize(_MILLISECOND),
     )
 
 
