@@ -153,6 +153,7 @@ class Session:
         self._at_work = 0
         self._in_hand: set[str] = set()
         self._short_of_money = 0
+        self._lingering = 0
 
     async def aclose(self) -> None:
         """Close what the session itself opened."""
@@ -189,7 +190,27 @@ class Session:
 
     async def pause(self, seconds: float) -> None:
         """Wait, unless the run is stopping; raises `LeftOpen` then."""
-        waits = [asyncio.ensure_future(wait) for wait in (self._stopping.wait(), self.clock.sleep(seconds))]
+        await self._until(self._stopping, seconds)
+
+    async def linger(self, seconds: float) -> bool:
+        """Wait for as long as others are at work; False once nobody else is, and the run would wait for this alone.
+
+        Raises `LeftOpen` when the run is stopping.
+        """
+        over = self.clock.monotonic() + seconds
+        self._lingering += 1
+        try:
+            while self._at_work > self._lingering + self._short_of_money:
+                if (left := over - self.clock.monotonic()) <= 0:
+                    return True
+                await self._until(self._settled, left)
+            return False
+        finally:
+            self._lingering -= 1
+
+    async def _until(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait for an event, but no longer than so; raises `LeftOpen` when the run is stopping."""
+        waits = [asyncio.ensure_future(wait) for wait in (event.wait(), self.clock.sleep(seconds))]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:

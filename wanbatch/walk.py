@@ -12,6 +12,7 @@ from wanbatch.errors import (
     AccountStopped,
     BudgetReached,
     ClaimLost,
+    DownloadError,
     ExitCode,
     JournalError,
     LeftOpen,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from wanbatch.steps import Delivery, Edit, Submission
 
 _log = logging.getLogger(__name__)
+
+_DOWNLOAD_AGAIN_S = 600.0
+"""So long after a result could not be had, it is asked for again."""
 
 
 class Steps(NamedTuple):
@@ -87,7 +91,7 @@ async def _edited(session: Session, work: Work, steps: Steps) -> Ending | None:
         submission = await steps.submit(session, work)
         edit = await steps.wait(session, submission)
         work.place.leave()  # the service has a free slot; what follows is between us and its result host
-        delivery = await steps.download(session, edit)
+        delivery = await _delivered(session, edit, steps)
     except ClaimLost:
         raise
     except WanbatchError as problem:
@@ -97,6 +101,16 @@ async def _edited(session: Session, work: Work, steps: Steps) -> Ending | None:
         return None
     code = "LengthUnexpected" if delivery.note else ""
     return Ending(outcome=Outcome.SUCCEEDED, code=code, message=delivery.note)
+
+
+async def _delivered(session: Session, edit: Edit, steps: Steps) -> Delivery:
+    """Download, again and again while the run has other work: it may last for longer than the result does."""
+    while True:
+        try:
+            return await steps.download(session, edit)
+        except DownloadError:
+            if not await session.linger(_DOWNLOAD_AGAIN_S):
+                raise
 
 
 def _not_ended(session: Session, work: Work, problem: WanbatchError) -> None:

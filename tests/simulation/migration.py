@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SLOTS = 5
 AHEAD = 2
 MEAN_RUN_S = 188.0
-_START = datetime(2026, 8, 1, 6, 0, tzinfo=UTC)
+START = datetime(2026, 8, 1, 6, 0, tzinfo=UTC)
 _EVERY_DAY = (
     "accept-then-drop:p=0.004",
     "accept-then-5xx:p=0.002",
@@ -108,10 +108,10 @@ class Migration:
 
     def __init__(self, folder: Path, items: int) -> None:
         self.items = items
-        self.clock = FastClock(_START)
+        self.clock = FastClock(START)
         self.calendar = Calendar.over(items * MEAN_RUN_S / SLOTS / 3600)
         self.config = EmulatorConfig(
-            key=KEY, speed=0, start=_START, slots=SLOTS, mean_run_s=MEAN_RUN_S, render=False
+            key=KEY, speed=0, start=START, slots=SLOTS, mean_run_s=MEAN_RUN_S, render=False
         )
         self.service = Service(
             self.config, self.clock, outage=self.calendar.outage, no_results=self.calendar.no_results
