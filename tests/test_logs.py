@@ -86,6 +86,18 @@ def test_guarding_twice_is_guarding_once() -> None:
     assert logging.getLogRecordFactory() is maker
 
 
+@pytest.mark.usefixtures("shown")
+def test_the_level_of_a_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no command line set a level, guarding takes the environment's; one that was set stays."""
+    monkeypatch.setenv("WANBATCH_LOG_LEVEL", "info")
+    ours = logging.getLogger("wanbatch")
+    guard()
+    assert ours.level == logging.DEBUG
+    ours.setLevel(logging.NOTSET)
+    guard()
+    assert ours.level == logging.INFO
+
+
 async def test_records_say_what_they_are_about(tmp_path: Path, account: Account, shown: io.StringIO) -> None:
     """A record on an item's way has run, service, item, key, attempt and, once there is one, the task's id."""
     account.faults({"kind": "result-break", "nth": 1})

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from wanbatch.redact import ScrubFilter, scrub
+from wanbatch.settings import asked_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
-_HANDLER = "wanbatch"
+_NAME = "wanbatch"
 
 running: ContextVar[Session | None] = ContextVar("running", default=None)
 """The run that the records of this context are about."""
@@ -60,11 +61,11 @@ def show(handler: logging.Handler, level: str) -> None:
     """
     guard()
     root = logging.getLogger()
-    for earlier in [one for one in root.handlers if one.get_name() == _HANDLER]:
+    for earlier in [one for one in root.handlers if one.get_name() == _NAME]:
         root.removeHandler(earlier)
-    handler.set_name(_HANDLER)
+    handler.set_name(_NAME)
     root.addHandler(handler)
-    logging.getLogger("wanbatch").setLevel(level.upper())
+    logging.getLogger(_NAME).setLevel(level.upper())
     logging.captureWarnings(capture=True)
 
 
@@ -72,11 +73,15 @@ def guard() -> None:
     """Scrub every record of this process when it is made, whoever logs it and whatever handlers there are.
 
     A filter would have to sit on every handler, also on those that other libraries add later: Prefect's, which
-    sends records to its server, is one of them.
+    sends records to its server, is one of them. Where no command line has said what to show, as in a
+    deployment, the level is the environment's.
     """
     maker = logging.getLogRecordFactory()
     if not isinstance(maker, _Scrubbed):
         logging.setLogRecordFactory(_Scrubbed(maker))
+    ours, (_, level) = logging.getLogger(_NAME), asked_logs()
+    if ours.level == logging.NOTSET and level and level.lower() in LEVELS:
+        ours.setLevel(level.upper())
 
 
 class _Scrubbed:
