@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, asynccontextmanager, suppress
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from wanbatch.errors import UsageError
 from wanbatch.opening import open_session
@@ -37,6 +39,7 @@ _FAREWELL_S = 15.0
 _LOCKED = 423
 _GONE = 410
 
+_T = TypeVar("_T")
 _log = logging.getLogger("wanbatch.flows")
 
 
@@ -64,7 +67,7 @@ async def holding(name: str, *, lease_s: float = LEASE_S) -> AsyncIterator[Accou
     async with get_client() as client:
         await _look_at(name, client)
         slots = AccountSlots(name, client, lease_s=lease_s)
-        renewing = asyncio.create_task(slots.renew())
+        renewing = slots.start()
         try:
             yield slots
         finally:
@@ -108,7 +111,10 @@ class AccountSlots:
         self._news = asyncio.Event()
         self._session: Session | None = None
         self._silent = False
-        self._errands: set[asyncio.Task[None]] = set()
+        self._errands: set[asyncio.Task[Any]] = set()
+        self._unretried = copy_context()
+        self._settings = ExitStack()
+        self._unretried.run(self._settings.enter_context, temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
 
     @property
     def held(self) -> int:
@@ -172,7 +178,7 @@ class AccountSlots:
 
     async def _asked(self) -> bool:
         """Ask the server for a slot; False when there is none, or no answer."""
-        asking = asyncio.create_task(self._acquire())
+        asking = self._run(self._acquire())
         try:
             lease = await asyncio.shield(asking)
         except asyncio.CancelledError:  # what is granted all the same goes back
@@ -207,7 +213,11 @@ class AccountSlots:
         except httpx.HTTPError as error:  # it comes back when its lease ends
             self._unheard(error)
 
-    async def renew(self) -> None:
+    def start(self) -> asyncio.Task[None]:
+        """Begin to renew the leases."""
+        return self._run(self._renew())
+
+    async def _renew(self) -> None:
         """Renew the leases for ever, three times in their time, and ask anew for what was lost."""
         while True:
             await asyncio.sleep(self._lease_s / 3)
@@ -244,10 +254,12 @@ class AccountSlots:
             )
         self._silent = True
 
-    def _run(self, errand: Coroutine[None, None, None]) -> None:
-        task = asyncio.ensure_future(errand)
+    def _run(self, errand: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Start a call whose failure we want to hear of at once; Prefect would try it again for a minute."""
+        task = asyncio.create_task(errand, context=self._unretried)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
+        return task
 
     async def aclose(self) -> None:
         """Return every slot, as far as the server answers soon."""
@@ -257,6 +269,7 @@ class AccountSlots:
         with suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL_S):
                 await asyncio.gather(*self._errands, return_exceptions=True)
+        self._unretried.run(self._settings.close)
 
 
 def _status(error: Exception) -> int | None:

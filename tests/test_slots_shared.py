@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def active(api: str, name: str) -> int:
 async def until(truth: Any, seconds: float = 30.0) -> None:
     """Wait until something is true; a test that waits in vain fails."""
     async with asyncio.timeout(seconds):
-        while not truth():
+        while not truth():  # noqa: ASYNC110 - what is waited for happens in another process
             await asyncio.sleep(0.1)
 
 
@@ -117,7 +116,7 @@ async def test_who_stops_asking_leaves_nothing_behind(api: str, limit: str) -> N
 
 async def test_the_slots_of_a_killed_process_come_back_when_their_leases_end(api: str, limit: str) -> None:
     """Who dies holds its slots for its lease, and no longer."""
-    holder = subprocess.Popen(
+    holder = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time
         [sys.executable, "-m", "tests.slot_holder", limit, "3"],
         env=os.environ | {"PREFECT_API_URL": api},
         stdout=subprocess.PIPE,
@@ -135,7 +134,7 @@ async def test_the_slots_of_a_killed_process_come_back_when_their_leases_end(api
 async def test_without_a_server_nothing_new_is_taken_and_the_log_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that goes away costs a run nothing that is in flight; it only takes on nothing new, and can be stopped."""
+    """A server that goes away costs nothing that is in flight; the run takes on nothing new, and can be stopped."""
     manifest = write_manifest(tmp_path / "m.csv", 8)
     with (
         emulated(speed=40.0) as account,
@@ -146,7 +145,7 @@ async def test_without_a_server_nothing_new_is_taken_and_the_log_says_so(
         point_to(account, monkeypatch)
         make(api, "account", 2)
         async with open_shared(options(tmp_path, manifest, shared_slots="account")) as session:
-            running = asyncio.create_task(walk.edit_videos(session, walk.Steps()))
+            running = asyncio.ensure_future(walk.edit_videos(session, walk.Steps()))
             await until(lambda: session.window.at_service == 2)
             server.kill()
             server.wait(10)
@@ -180,23 +179,23 @@ async def test_two_runs_of_one_account_keep_to_its_limits_together(
 ) -> None:
     """No edit too many, no submit or query too fast: the service, which refuses what is too much, refuses nothing.
 
-    Both runs wait until each knows of the other, which takes a heartbeat; then there is nothing to hold them but limits.
+    Both runs wait until each knows of the other, which takes a heartbeat; then nothing but limits holds them.
     """
-    write_manifest(tmp_path / "m.csv", 60)
+    write_manifest(tmp_path / "m.csv", 30)
     quick = {"mean_run_s": 0.4, "min_run_s": 0.2, "max_run_s": 0.8}
     with emulated(speed=1.0, submit_rate=5, query_rate=20, overflow="reject", **quick) as account:
         async with holding(limit) as ours:
             for _ in range(5):
                 await ours.take()
-            runs = [start(tmp_path, account, api, rows, limit) for rows in ("1-30", "31-60")]
+            runs = [start(tmp_path, account, api, rows, limit) for rows in ("1-15", "16-30")]
             await until(lambda: len(lives(tmp_path)) == 2, 60)
             await asyncio.sleep(16)
         for run in runs:
             told, _ = await asyncio.to_thread(run.communicate, timeout=200)
             assert run.returncode == 0, told
         limits = account.get("limits")
-        assert len(account.bill()) == 60
-    assert limits["throttled"] == {name: 0 for name in limits["throttled"]}
+        assert len(account.bill()) == 30
+    assert limits["throttled"] == dict.fromkeys(limits["throttled"], 0)
     assert limits["running"] <= 5
     assert limits["submit_per_second"] <= 5
     assert max(limits["query_per_second"], limits["list_per_second"]) <= 20
