@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import httpx
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _WORDS = {"echo-400": 400, "echo-500": 500, "echo-html": 502}
 """A prompt with such a word is answered so; but the first time alone where nobody knows whether it took effect."""
+_SIGNATURE = re.compile(r'[?&](?:X-Amz-|x-oss-)?(?:Signature|Credential)=([^&"]{8,})', re.IGNORECASE)
 _VIDEO_URL = re.compile(r'"video_url":\s*"[^"?]*\?([^"]+)"')
 
 
@@ -38,6 +39,10 @@ class Gateway:
     def url(self) -> str:
         """Give its address, with the path of the API."""
         return f"{self.origin}/api/v1"
+
+    def signatures(self) -> set[str]:
+        """Give what signed the URLs that the service was given, however short-lived."""
+        return {unquote(found) for body in self.submitted for found in _SIGNATURE.findall(body)}
 
     def status_for(self, body: str) -> int | None:
         """Say how a submit is to be refused, if it is."""

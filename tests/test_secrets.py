@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote_to_bytes
 import pyarrow.parquet as pq
 import pytest
 
+from tests.bucketstore import KEY_ID, SECRET, serving_store
 from tests.collector import Collector, collecting
 from tests.conftest import emulated
 from tests.echoing import Gateway, echoing
@@ -32,6 +33,8 @@ SECRETS = {
     "oss-id": "LTAI5tHush4cc3ssK3y",
     "token": "t0kenP1ainHushQ6",
     "user": "p4sswordHushW2z",
+    "bucket": SECRET,
+    "bucket-id": KEY_ID,
 }
 """What must not be found, not even its first half, in any form."""
 
@@ -114,6 +117,8 @@ def write_manifests(folder: Path, media: str) -> None:
     userinfo = media.replace("://", f"://me:{SECRETS['user']}@")
     rows.append(f"user,{userinfo}/user.mp4?seconds=2.5,make it look owned")
     head = "id,video,prompt\n"
+    (folder / "clip.mp4").write_bytes(b"nobody looks at it" * 99)
+    (folder / "staged.csv").write_text(f"{head}staged,clip.mp4,look\n")
     (folder / "in.csv").write_text(head + "\n".join(rows) + "\n")
     (folder / "bug.csv").write_text(f"{head}a-bug,{media}/bug.mp4?seconds=4&{signed['oss']},a bug\n")
     probed = [f"probed-{name},{media}/probed-{name}.mp4?{query},look" for name, query in signed.items()]
@@ -157,7 +162,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Gat
         emulated(key=KEY) as account,
         echoing(account.origin) as gateway,
         serving_prefect(folder / "server") as (api, _),
+        serving_store() as store,
     ):
+        store.make("edits")
         write_manifests(folder, f"{gateway.origin}/media")
         query = f"Expires=1&OSSAccessKeyId={SECRETS['oss-id']}&Signature={SECRETS['oss']}"
         quoted = f"Failed to download {gateway.origin}/media/q.mp4?{query} for Bearer {KEY}"
@@ -173,6 +180,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Gat
         stage = Stage(
             folder,
             os.environ
+            | store.environment()
             | {
                 ADDRESS_VARIABLE: gateway.url,
                 KEY_VARIABLE: KEY,
@@ -197,6 +205,8 @@ def _play(stage: Stage) -> None:
     buggy = (sys.executable, "-c", BUGGY, "run", "bug.csv", *fast, "--no-probe", *debug, "text")
     stage.do("run-buggy-flow", *buggy, BUG_IN_FLOW="yes")
     stage.do("run-probed", wanbatch, "run", "probed.csv", *fast, "--json", *debug, "text")
+    bucket = ("--stage", "s3://edits/staged", "--videos", "s3://edits/videos")
+    stage.do("run-staged", wanbatch, "run", "staged.csv", *fast, "--no-probe", *bucket, *debug, "json")
     stage.do("run-bad", wanbatch, "run", "bad.csv", *fast, *debug, "json")
     stage.do("check", wanbatch, "check", "bad.csv", "--json")
     stage.do("check-probe", wanbatch, "check", "in.csv", "--probe")
@@ -220,7 +230,7 @@ def test_the_runs_met_what_they_were_to_meet(stage: tuple[Stage, Gateway, Collec
     played, gateway, collector, api = stage
     assert gateway.authorizations == {f"Bearer {KEY}"}
     submitted = "".join(gateway.submitted)
-    assert all(secret in submitted for name, secret in SECRETS.items() if name != "key")
+    assert all(secret in submitted for name, secret in SECRETS.items() if name not in {"key", "bucket"})
     assert gateway.echoed >= 5
     assert len(gateway.result_secrets) > 4
     lines = [json.loads(line) for line in played.said["run"].splitlines() if line.startswith("{")]
@@ -231,6 +241,7 @@ def test_the_runs_met_what_they_were_to_meet(stage: tuple[Stage, Gateway, Collec
         for line in played.said["run-buggy"].splitlines()
         if line.startswith("{")
     )
+    assert "staged: succeeded" in played.said["run-staged"], played.said["run-staged"]
     assert "Traceback" in played.said["run-buggy-flow"]
     assert collector.spans
     assert _logs(api)
@@ -251,7 +262,7 @@ def test_no_secret_is_in_any_file(stage: tuple[Stage, Gateway, Collector, str]) 
     """Output, logs, journal, ledger, Prefect's database, page, plan, videos: nothing holds a secret, in any form."""
     played, gateway, _, api = stage
     assert _logs(api)
-    secrets = SECRETS | {f"result {n}": secret for n, secret in enumerate(sorted(gateway.result_secrets))}
+    secrets = SECRETS | _seen(gateway)
     looked_at, found = 0, {}
     for path in sorted(played.folder.rglob("*")):
         if not path.is_file() or path.name in {"in.csv", "bug.csv", "probed.csv", "bad.csv"}:
@@ -261,6 +272,11 @@ def test_no_secret_is_in_any_file(stage: tuple[Stage, Gateway, Collector, str]) 
             found[str(path.relative_to(played.folder))] = leaks
     assert looked_at > 30
     assert found == {}
+
+
+def _seen(gateway: Gateway) -> dict[str, str]:
+    """Name what only shows when it runs: the signatures of results, and of objects in buckets."""
+    return {f"signature {n}": s for n, s in enumerate(sorted(gateway.result_secrets | gateway.signatures()))}
 
 
 def _content(path: Path) -> bytes:
@@ -275,7 +291,7 @@ def _content(path: Path) -> bytes:
 def test_no_secret_is_in_telemetry(stage: tuple[Stage, Gateway, Collector, str]) -> None:
     """What left over OpenTelemetry holds no secret, and no prompt either."""
     _, gateway, collector, _ = stage
-    secrets = SECRETS | {f"result {n}": secret for n, secret in enumerate(sorted(gateway.result_secrets))}
+    secrets = SECRETS | _seen(gateway)
     assert [leaks for payload in collector.payloads if (leaks := betrayed(payload, secrets))] == []
     assert not any(b"make it look" in payload for payload in collector.payloads)
 
