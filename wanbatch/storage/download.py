@@ -72,6 +72,7 @@ class Downloader:
                 )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise DownloadError(f"{part.stem}: the download broke off ({type(error).__name__})") from None
+        self._etags.pop(part, None)
         return told
 
     def discard(self, part: Path) -> None:

@@ -99,7 +99,7 @@ class Folder:
             path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if _appears(part, path, facts):
-                _make_durable(path.parent)
+                _make_durable(path, self._folder)
                 return str(path)
         raise StorageError(
             f"{self._folder / origin.name}: other files have every name it may have; move them"
@@ -184,12 +184,16 @@ def _appears(part: Path, path: Path, facts: Facts) -> bool:
     return True
 
 
-def _make_durable(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _make_durable(path: Path, root: Path) -> None:
+    """Let a file's name, and those of the folders it is in, outlast a power cut."""
+    for folder in path.parents:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        if folder == root:
+            return
 
 
 def _own_folder() -> Path:

@@ -61,15 +61,16 @@ class VideoStore:
         Raises `DownloadError` when it can't be had whole right now, `StorageError` when disk or bucket refuse it.
         """
         origin = Origin(name=name, key=key, task_id=task_id)
+        where: str | Path = self._where
         try:
-            part = await off_loop(self._place.part, origin)
+            where = part = await off_loop(self._place.part, origin)
             async with asyncio.timeout(_WHOLE_S):
                 facts, note = await self._whole(url, part, name, seconds, strict=strict)
             output = await off_loop(self._place.publish, part, origin, facts)
         except TimeoutError:
             raise DownloadError(f"{name}: not whole after {_WHOLE_S / 60:.0f} minutes") from None
         except OSError as error:
-            raise storage_error(f"{self._where}: {name}", error) from None
+            raise storage_error(where, error) from None
         return Stored(output, facts.size, facts.sha256, note)
 
     async def _whole(
