@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import os
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -12,8 +13,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import fsspec
 import httpx
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.bucketstore import SECRET, Fault, Store, fresh_stores, served_store, store
+from tests.googlestore import serving_google
 from wanbatch import buckets
 from wanbatch.buckets import facts_of, keep, presigned, read, stat
 from wanbatch.errors import StorageError, UsageError
@@ -211,3 +216,45 @@ def test_a_store_that_fsspec_alone_knows_will_do(file: Path) -> None:
         assert read("memory://videos/a/v.mp4", 0, 5000) == file.read_bytes()
         file.write_bytes(b"another")
         assert not kept(file, "memory://videos/a/v.mp4")
+
+
+def test_google_objects_are_signed_as_google_signs_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service account signs for as long as is asked, without a request: its public key proves it."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    account = {
+        "type": "service_account",
+        "project_id": "p",
+        "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        "client_email": "a@p.example",
+        "token_uri": "http://127.0.0.1:9/token",
+    }
+    (tmp_path / "account.json").write_text(json.dumps(account))
+    monkeypatch.setenv("FSSPEC_GS_TOKEN", str(tmp_path / "account.json"))
+    with fresh_stores():
+        parts = urlsplit(presigned("gs://bucket/a b/take #3?.mp4", 93_600))
+    query, _, signature = parts.query.rpartition("&X-Goog-Signature=")
+    asked = {name: values[0] for name, values in parse_qs(query).items()}
+    assert (asked["X-Goog-Expires"], unquote(parts.path)) == ("93600", "/bucket/a b/take #3?.mp4")
+    canonical = f"GET\n{parts.path}\n{query}\nhost:{parts.netloc}\n\nhost\nUNSIGNED-PAYLOAD"
+    scope = asked["X-Goog-Credential"].partition("/")[2]
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    text = f"GOOG4-RSA-SHA256\n{asked['X-Goog-Date']}\n{scope}\n{digest}"
+    key.public_key().verify(bytes.fromhex(signature), text.encode(), padding.PKCS1v15(), hashes.SHA256())
+
+
+def test_google_objects_are_kept_and_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through Google's API a file is uploaded once, with what it is, and another one is not replaced."""
+    with serving_google() as (address, objects):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        monkeypatch.setenv("FSSPEC_GS_TOKEN", "anon")
+        with fresh_stores():
+            assert kept(file, "gs://out/a/v.mp4")
+            assert kept(file, "gs://out/a/v.mp4")
+            told, content = objects["a/v.mp4"]
+            assert content == read("gs://out/a/v.mp4", 0, 5000) == file.read_bytes()
+            assert (told["contentType"], told["metadata"]) == ("video/mp4", {"wanbatch-key": "k1"})
+            file.write_bytes(os.urandom(5000))
+            assert not kept(file, "gs://out/a/v.mp4")
+            assert stat("gs://out/none.mp4") is None

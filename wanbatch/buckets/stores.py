@@ -131,6 +131,13 @@ class OssStore(Store):
 class GsStore(Store):
     """Google Cloud Storage."""
 
+    def __init__(self, scheme: str) -> None:
+        # What fsspec finds under the scheme first asks over gRPC what kind of bucket it is, and needs a right for it.
+        from gcsfs.core import GCSFileSystem  # type: ignore[import-untyped]  # noqa: PLC0415 - untyped, and as above
+
+        del scheme
+        self.files = GCSFileSystem(use_listings_cache=False, skip_instance_cache=True)
+
     def sign(self, url: str, seconds: int) -> str:
         """Give a URL that opens the object to anybody for so long."""
         signed: str = self.files.sign(url, expiration=seconds, version="v4")
