@@ -283,7 +283,7 @@ async def _ticker(session: Session) -> None:
     while True:
         progress = session.progress
         progress.elapsed_s = session.clock.monotonic() - started
-        progress.at_service = session.window.taken
+        progress.running = session.watcher.running
         progress.others = session.watcher.others
         progress.in_doubt = session.reconciler.doubts
         progress.trouble = session.watcher.trouble

@@ -27,10 +27,9 @@ class Progress:
     """The worst that what is in flight can still cost."""
     elapsed_s: float = 0.0
     slots: int = 0
-    at_service: int = 0
-    """Edits that hold a place in the window."""
+    running: int = 0
     others: int = 0
-    """Edits on the same account that are not of this run."""
+    """Edits that run on the same account and are not of this run."""
     in_doubt: int = 0
     trouble: str | None = None
     """What is wrong with the service right now."""

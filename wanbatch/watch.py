@@ -85,6 +85,8 @@ class Watcher:
         self._cycle = 0
         self._bad = 0
         self._list_from = 0.0
+        self.running = 0
+        """Edits of this run that run, as we last saw it."""
         self.others = 0
         """Edits that run on this account and are not of this run, as the list last showed it."""
         self.trouble: str | None = None
@@ -269,7 +271,8 @@ class Watcher:
         waiting = [w.submitted_at for w in seen if w.running_since is None]
         now = self._client.clock.now()
         waits = now - min(waiting) if waiting else timedelta(0)
-        self._window.seen(running=len(seen) - len(waiting), pending=len(waiting), waits=waits)
+        self.running = len(seen) - len(waiting)
+        self._window.seen(running=self.running, pending=len(waiting), waits=waits)
 
 
 def list_denied(error: Refused) -> bool:

@@ -93,8 +93,11 @@ def progress_line(progress: Progress) -> str:
     """Say in one line how far a run is."""
     counts = progress.counts
     failed = sum(counts[name] for name in ("failed", "refused", "cancelled", "expired"))
-    running = min(progress.at_service, progress.slots)
-    parts = [f"{progress.settled:,}/{progress.rows:,} done", f"{running}/{progress.slots} slots"]
+    others = f" (+{progress.others} others)" if progress.others else ""
+    parts = [
+        f"{progress.settled:,}/{progress.rows:,} done",
+        f"{progress.running}/{progress.slots} slots{others}",
+    ]
     shown = ((failed, "failed"), (progress.in_doubt, "in doubt"), (counts["parked"], "parked"))
     parts += [f"{number:,} {words}" for number, words in shown if number]
     if progress.currency:

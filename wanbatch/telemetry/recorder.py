@@ -163,7 +163,7 @@ class Recorder:
                 lambda run: run.reconciler.doubts,
             ),
             ("attempts.parked", "{attempt}", "For a person", lambda run: run.progress.counts["parked"]),
-            ("slots.used", "{slot}", "Slots in use", lambda run: min(run.window.taken, run.progress.slots)),
+            ("slots.used", "{slot}", "Slots in use", lambda run: run.watcher.running),
             ("slots.limit", "{slot}", "Slots of the account", lambda run: run.progress.slots),
         )
         for name, unit, words, read in gauges:
