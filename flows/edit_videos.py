@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("wanbatch.flows")
 
 
-@flow(name="edit-videos", flow_run_name="edit {options.manifest}", persist_result=False, log_prints=False)
+@flow(name="edit-videos", flow_run_name="edit {options.shard}", persist_result=False, log_prints=False)
 async def edit_videos(options: RunOptions) -> Summary | State[Any]:
     """Edit the videos of a manifest, and write outcomes, usage and cost into a Parquet ledger.
 

@@ -180,6 +180,15 @@ class Journal:
             )
             return db.scalar(going) or 0
 
+    def at_work(self) -> set[tuple[str, str]]:
+        """Name the service and the manifest of every run that is alive."""
+        with self._read() as db:
+            dead = self._dead(db, self._now(db))
+            going = sa.select(schema.runs.c.service, schema.runs.c.manifest).where(
+                schema.runs.c.ended_at.is_(None), schema.runs.c.run_id.not_in(dead)
+            )
+            return {(service, manifest) for service, manifest in db.execute(going)}
+
     def _dead(self, db: sa.Connection, now: datetime) -> list[str]:
         going = db.execute(
             sa.select(schema.runs.c.run_id, schema.runs.c.owner, schema.runs.c.lease_until).where(
@@ -564,6 +573,34 @@ class Journal:
                 tuple(row)
                 for row in db.execute(query.where(schema.events.c.key == key).order_by(schema.events.c.id))
             ]
+
+    def tally(self, manifest: str) -> list[dict[str, Any]]:
+        """Add up the attempts at a manifest by service, outcome (or state, while open) and currency.
+
+        Each has `service`, `status`, `currency`, `attempts`, `billed_s`, `reserved`, `cost`.
+        """
+        status = sa.func.coalesce(schema.attempts.c.outcome, schema.attempts.c.state).label("status")
+        by = (schema.attempts.c.service, status, schema.attempts.c.currency)
+        sums = sa.select(
+            *by,
+            sa.func.count().label("attempts"),
+            *(sa.func.sum(schema.attempts.c[name]).label(name) for name in ("billed_s", "reserved", "cost")),
+        )
+        with self._read() as db:
+            rows = db.execute(
+                sums.where(schema.attempts.c.manifest == manifest).group_by(*by).order_by(*by)
+            )
+            return [dict(row) for row in rows.mappings()]
+
+    def rows_settled(self, manifest: str) -> int:
+        """Count a manifest's items that have ended and are not tried again right now."""
+        items = sa.select(sa.func.count(schema.attempts.c.key.distinct())).where(
+            schema.attempts.c.manifest == manifest
+        )
+        with self._read() as db:
+            ended = db.scalar(items.where(schema.attempts.c.state == State.SETTLED)) or 0
+            again = items.where(schema.attempts.c.state != State.SETTLED, schema.attempts.c.number > 1)
+            return ended - (db.scalar(again) or 0)
 
     # ---------------------------------------------------------------------------------------------- ledger
 
