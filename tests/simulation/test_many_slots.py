@@ -1,4 +1,7 @@
-"""A large account over real sockets: hundreds of edits at once, thousands in line."""
+"""A large account over real sockets: hundreds of edits at once, thousands in line.
+
+`SIMULATED_SLOTS=500 SIMULATED_QUEUE=5000 SIMULATED_SPEED=10` is the full size; with `-s` it tells what it cost.
+"""
 
 from __future__ import annotations
 

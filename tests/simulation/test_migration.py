@@ -1,4 +1,7 @@
-"""A migration of days, in seconds: what it must keep whatever happens on the way."""
+"""A migration of days, in seconds: what it must keep whatever happens on the way.
+
+`SIMULATED_ITEMS=10000` makes it four days and a half of an account of five slots.
+"""
 
 from __future__ import annotations
 
