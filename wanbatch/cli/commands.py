@@ -23,12 +23,14 @@ app = typer.Typer(
 )
 app.add_typer(ledger_commands.app)
 
-Ledger = Annotated[str, typer.Option("--ledger", help="Folder of the Parquet ledger.", metavar="DIR")]
+Ledger = Annotated[
+    str, typer.Option("--ledger", help="Folder or URL of the Parquet ledger.", metavar="DIR_OR_URL")
+]
 Journal = Annotated[
     Optional[str],  # noqa: UP045 - Typer on Python 3.11 wants it so
     typer.Option(
         "--journal",
-        help="Path or postgresql:// URL; default: journal.db in the ledger folder.",
+        help="Path or postgresql:// URL; default: journal.db in the ledger folder, if that is local.",
         metavar="URL",
     ),
 ]

@@ -14,11 +14,13 @@ app = typer.Typer(
     name="ledger", help="Look after the ledger's Parquet files.", no_args_is_help=True, add_completion=False
 )
 
-_Folder = Annotated[Path, typer.Option("--ledger", help="Folder of the Parquet ledger.", metavar="DIR")]
+_Where = Annotated[
+    str, typer.Option("--ledger", help="Folder or URL of the Parquet ledger.", metavar="DIR_OR_URL")
+]
 
 
 @app.command()
-def compact(ledger: _Folder = Path("ledger")) -> None:
+def compact(ledger: _Where = "ledger") -> None:
     """Merge the files of each day into one; safe at any time, also while a run writes."""
     from wanbatch.cli import display
     from wanbatch.ledger import Ledger
@@ -34,7 +36,7 @@ def compact(ledger: _Folder = Path("ledger")) -> None:
 
 @app.command()
 def verify(
-    ledger: _Folder = Path("ledger"),
+    ledger: _Where = "ledger",
     outputs: Annotated[
         bool, typer.Option("--outputs", help="Also see that every video of the ledger is there.")
     ] = False,
