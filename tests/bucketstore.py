@@ -25,7 +25,10 @@ _HOP = {"connection", "transfer-encoding", "keep-alive", "host"}
 
 @dataclass
 class Fault:
-    """What goes wrong: `status` in place of an answer, `cut` in the middle of one, or `lost` after it took effect."""
+    """What goes wrong: `status` in place of an answer, `cut` in the middle of one, `lost` after it took effect.
+
+    Or `hang`: nothing comes for a long while.
+    """
 
     kind: str
     method: str = "GET"
@@ -178,6 +181,8 @@ class _Proxy(BaseHTTPRequestHandler):
         )
         if struck and struck.kind == "status":
             return self._answer(struck.status, {}, b"<Error><Code>NotImplemented</Code></Error>")
+        if struck and struck.kind == "hang":
+            threading.Event().wait(60)
         status, headers, content = self._passed_on(host, port, body)
         if struck and struck.kind == "lost":
             self.close_connection = True

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.bucketstore import SECRET, Fault, Store, served_store, store
-from tests.conftest import Account, emulated, options, point_to, write_manifest
+from tests.conftest import Account, emulated, environment, options, point_to, write_manifest
 from tests.test_probe import clip
 from tests.test_walk import attempts, books_agree, edit, files
 from wanbatch.buckets import presigned
@@ -289,3 +294,35 @@ def test_blanks_are_letters_of_a_bucket_key(tmp_path: Path, medium: str, problem
     """A blank in a bucket's key needs no quoting, and would be another key with it; in a web address it does."""
     (tmp_path / "m.csv").write_text(f"video,prompt\n{medium},clay\n")
     assert check_manifest(tmp_path / "m.csv").problem_count == problems
+
+
+def test_a_second_signal_does_not_wait_for_a_bucket(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Insisting ends a run at once that hangs in an upload, and the next run stores what was paid."""
+    code = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from tests.conftest import options\n"
+        "from tests.test_walk import edit\n"
+        "folder = Path(sys.argv[1])\n"
+        "asyncio.run(edit(options(folder, folder / 'm.csv', videos='s3://out')))\n"
+    )
+    with emulated(speed=600) as account:
+        point_to(account, monkeypatch)
+        manifest = write_manifest(tmp_path / "m.csv", 1)
+        store.faults.append(Fault("hang", "PUT", "clip-0001"))
+        settings = environment(account, tmp_path / "prefect") | store.environment()
+        running = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], env=settings, stderr=subprocess.DEVNULL
+        )
+        while not store.requests("PUT", "clip-0001"):
+            assert running.poll() is None
+            time.sleep(0.05)
+        for _ in range(2):
+            running.send_signal(signal.SIGTERM)
+            time.sleep(1)
+        assert running.wait(10) != 0
+        asked = options(tmp_path, manifest, videos="s3://out")
+        assert asyncio.run(edit(asked)).exit_code is ExitCode.OK
+        assert len(account.bill()) == len(store.keys("out")) == 1

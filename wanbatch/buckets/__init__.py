@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,8 +43,6 @@ __all__ = [
 
 _T = TypeVar("_T")
 _PIECE = 8 * 1024 * 1024
-_THREADS = ThreadPoolExecutor(16, "bucket")
-"""Of their own: a slow bucket must not keep the loop's default ones from everybody else."""
 
 
 def is_bucket(medium: str) -> bool:
@@ -130,8 +129,27 @@ def remove(url: str) -> None:
 
 
 async def off_loop(call: Callable[..., _T], *args: Any) -> _T:
-    """Do one of these blocking things in a thread."""
-    return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(call, *args))
+    """Do one of these blocking things in a thread of its own.
+
+    Not in a pool's: a slow bucket must not keep those from everybody else, and a process that is told to end at once
+    would wait for them. What is cut off then is made good by the next run.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+    work = partial(copy_context().run, call, *args)
+    threading.Thread(target=_settle, args=(loop, done, work), name="bucket", daemon=True).start()
+    return await done
+
+
+def _settle(loop: asyncio.AbstractEventLoop, done: asyncio.Future[_T], work: Callable[[], _T]) -> None:
+    try:
+        result = work()
+    except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+        tell = partial(done.set_exception, error)
+    else:
+        tell = partial(done.set_result, result)
+    with suppress(RuntimeError):  # the loop is gone, and whoever waited
+        loop.call_soon_threadsafe(lambda: None if done.done() else tell())
 
 
 def shown(url: str) -> str:
