@@ -107,6 +107,23 @@ async def test_a_list_with_holes_ends_no_wait(tmp_path: Path, monkeypatch: pytes
         books_agree(tmp_path, account)
 
 
+async def test_a_question_without_an_answer_keeps_nobody_waiting(tmp_path: Path, account: Account) -> None:
+    """While one edit's question hangs, the ends of all others are noticed."""
+    account.faults({"kind": "hang-before-accept", "on": "query", "nth": 1, "seconds": 8})
+    settled: list[int] = []
+    asked = options(tmp_path, write_manifest(tmp_path / "m.csv", 7), poll_interval=0.05)
+    async with open_session(asked) as session:
+        editing = asyncio.create_task(walk.edit_videos(session, walk.Steps()))
+        while session.progress.settled < 6:
+            settled.append(session.progress.settled)
+            await asyncio.sleep(0.05)
+        assert not account.get("limits")["throttled"]["query"]
+        assert session.watcher.trouble is None  # the one that hangs has not come back yet
+        await editing
+        assert (await summarise(session)).exit_code is ExitCode.OK
+    books_agree(tmp_path, account)
+
+
 async def test_refusals_for_the_rate_slow_the_submits_down(tmp_path: Path, account: Account) -> None:
     """After 429s for the rate or for a burst, all rows are edited once all the same, and nothing is in doubt."""
     account.faults(

@@ -42,7 +42,7 @@ _LIST_AGAIN_AFTER_S = 300.0
 _LIST_S = 60.0
 """How long all pages of the list may take."""
 _AT_ONCE = 8
-"""Questions on their way at once: one that gets no answer must not keep the others waiting."""
+"""Questions on their way at once."""
 _SHARE = 0.5
 """Questions of the schedule take up at most so much of the query rate; what has ended must get through, too."""
 
@@ -82,6 +82,8 @@ class Watcher:
         self._watched: dict[str, _Watched] = {}
         self._more = asyncio.Event()
         self._abandoned: WanbatchError | None = None
+        self._questions: dict[str, asyncio.Task[None]] = {}
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._cycle = 0
         self._bad = 0
         self._list_from = 0.0
@@ -122,14 +124,18 @@ class Watcher:
     async def run(self) -> None:
         """Poll for as long as there is something to wait for; runs until cancelled."""
         took = 0.0
-        while True:
-            self._more.clear()
-            if not self._watched:
-                await self._more.wait()
-            await self._clock.sleep(max(self._cycle_s() - took, 0.0))
-            started = self._clock.monotonic()
-            await self._poll()
-            took = self._clock.monotonic() - started
+        try:
+            while True:
+                self._more.clear()
+                if not self._watched:
+                    await self._more.wait()
+                await self._clock.sleep(max(self._cycle_s() - took, 0.0))
+                started = self._clock.monotonic()
+                await self._poll()
+                took = self._clock.monotonic() - started
+        finally:
+            for question in self._questions.values():
+                question.cancel()
 
     def _cycle_s(self) -> float:
         """Say how often to look: a service that queues nothing idles from each end until we notice it."""
@@ -175,18 +181,26 @@ class Watcher:
         self._cycle += 1
         everybody = list(self._watched.values())
         worth = self._worth_asking(everybody, await self._look(everybody))
-        at_once = asyncio.Semaphore(_AT_ONCE)
-
-        async def ask(watched: _Watched) -> None:
-            async with at_once:
-                if not watched.ended.done():
-                    self._take(watched, await self._client.query(watched.task_id))
-
-        answers = await asyncio.gather(*(ask(watched) for watched in worth), return_exceptions=True)
+        for watched in worth:
+            if watched.task_id not in self._questions:
+                self._questions[watched.task_id] = asyncio.create_task(self._ask(watched))
+        troubles = await self._answers()
         self._tell_window()
-        troubles = [answer for answer in answers if isinstance(answer, Exception)]
         for trouble in sorted(troubles, key=lambda trouble: isinstance(trouble, BadAnswer)):
             raise trouble
+
+    async def _ask(self, watched: _Watched) -> None:
+        async with self._at_once:
+            if not watched.ended.done():
+                self._take(watched, await self._client.query(watched.task_id))
+
+    async def _answers(self) -> list[BaseException]:
+        """Wait for the answers, but not for one that is late: nobody else is to wait for it. Gives what went wrong."""
+        if self._questions:
+            await asyncio.wait(self._questions.values(), timeout=self._interval_s)
+        answered = [task_id for task_id, question in self._questions.items() if question.done()]
+        errors = [self._questions.pop(task_id).exception() for task_id in answered]
+        return [error for error in errors if error]
 
     def _worth_asking(self, everybody: list[_Watched], look: _Look | None) -> list[_Watched]:
         """Say which edits are worth a question."""

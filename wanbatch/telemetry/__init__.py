@@ -25,7 +25,9 @@ _log = logging.getLogger(__name__)
 recording: ContextVar[Recorder | None] = ContextVar("recording", default=None)
 
 
-def of_run(walk: Callable[[Session, Steps], Awaitable[None]]) -> Callable[[Session, Steps], Awaitable[None]]:
+def of_run(
+    walk: Callable[[Session, Steps], Coroutine[Any, Any, None]],
+) -> Callable[[Session, Steps], Coroutine[Any, Any, None]]:
     """Trace a run, and what its steps do."""
 
     @functools.wraps(walk)
