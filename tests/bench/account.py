@@ -12,7 +12,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +53,11 @@ class Served(Account):
         """What points a client to it; the vendor's SDK goes by the same names."""
         return {ADDRESS_VARIABLE: self.url, KEY_VARIABLE: KEY, "NO_PROXY": "127.0.0.1"}
 
-    @property
-    def clock(self) -> dict[str, Any]:
-        """What a client needs to live as fast."""
-        return {"start": _START.isoformat(), "zero": self.zero, "speed": self.speed}
+    def clock(self, speed: float | None = None) -> dict[str, Any]:
+        """Give a clock for a client: it shows the emulator's time now, and goes as fast, or as fast as is said."""
+        zero = time.monotonic()
+        shown = _START + timedelta(seconds=(zero - self.zero) * self.speed)
+        return {"start": shown.isoformat(), "zero": zero, "speed": speed or self.speed}
 
     def log(self) -> Log:
         """Read the log."""

@@ -44,7 +44,7 @@ class Ours:
 
         `speed` is that of its clock, the emulator's unless told otherwise; `plain` leaves Prefect out.
         """
-        clock = self.account.clock | {"speed": options.pop("speed", self.account.speed)}
+        clock = self.account.clock(options.pop("speed", None))
         plain = options.pop("plain", False)
         asked = {
             "manifest": str(self.manifest),

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from tests.bench.machine import Running
     from tests.bench.setting import Setting
 
-_FAST = {"speed": 10, "slots": 40, "min_run_s": 0.5, "mean_run_s": 2, "max_run_s": 5}
-_WIDE = {"slots": 40, "submit_rate": 1000.0, "query_rate": 1000.0}
+_SHORT = {"speed": 10, "min_run_s": 0.5, "mean_run_s": 1, "max_run_s": 2}
+_HASTE = {"poll_interval": 0.5, "submit_rate": 1000.0, "query_rate": 1000.0}
 _GREETING = 1
-_NEW = 20
+_NEW = 5
 """New edits of the run that goes on."""
 _PATIENCE_S = 400.0
 
@@ -34,12 +34,12 @@ _PATIENCE_S = 400.0
 def measure(setting: Setting, folder: Path, prefect: dict[str, str]) -> Iterator[Figure]:
     """Kill a run at half, take the time of the next, and of one that has one row alone."""
     half = setting.resume_items // 2
-    with served(seed=setting.seed, **_FAST) as account, served(seed=setting.seed, **_FAST) as other:
+    with served(seed=setting.seed, **_SHORT) as account, served(seed=setting.seed, **_SHORT) as other:
         full, small = folder / "full", folder / "small"
         for home, rows in ((full, setting.resume_items), (small, 1)):
             home.mkdir()
             write_manifest(home / "m.csv", rows)
-        _kill_at(Ours(account, full, prefect).start(plain=True, poll_interval=1.0, **_WIDE), account, half)
+        _kill_at(Ours(account, full, prefect).start(plain=True, **_HASTE), account, half)
         resumed = _first_action(Ours(account, full, prefect), account, limit=_NEW)
         prompts = Counter(task["prompt"] for task in account.get("tasks")["tasks"])
         starts = [_first_action(Ours(other, small, prefect), other)]
