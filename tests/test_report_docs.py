@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,14 @@ def test_the_pandas_example() -> None:
     told = example("pandas")
     assert told["paid"].to_dict() == {("USD", "720P"): Decimal("0.3")}
     assert told["unknown"] == 1
+
+
+@pytest.mark.usefixtures("_here")
+def test_the_example_of_sums() -> None:
+    """It gives a group's sums, and what they leave out."""
+    ((key, found),) = example("sums")["sums"].items()
+    assert key == (date(2026, 11, 22), "USD", "x")
+    assert (found.attempts, found.cost, found.unknown_cost) == (3, Decimal("0.3"), 1)
 
 
 @pytest.mark.usefixtures("_here")

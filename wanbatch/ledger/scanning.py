@@ -6,6 +6,7 @@ which could do the same, takes ten times as long to import as a year's ledger ta
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -84,7 +85,8 @@ def scan(folder: Folder, fold: Callable[[RowGroup], _T]) -> list[_T]:
 
 def _counts_micros(told: pq.Statistics) -> bool:
     """Whether a column's statistics are microseconds; to read them as times would import pandas."""
-    return '"timeUnit": "microseconds"' in told.logical_type.to_json()
+    unit: str | None = json.loads(told.logical_type.to_json()).get("timeUnit")
+    return unit == "microseconds"
 
 
 def _as_asked(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
