@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.rows import a_row
-from wanbatch.clerk import write_settled
+from wanbatch.clerk import Clerk, write_settled
 from wanbatch.errors import LedgerError
 from wanbatch.journal import Batch, Journal, Outcome
-from wanbatch.ledger import Ledger
+from wanbatch.ledger import Ledger, add_up
 from wanbatch.models import EditRequest, Item
 
 if TYPE_CHECKING:
@@ -87,6 +90,53 @@ def test_what_is_settled_is_written(tmp_path: Path, ledger: Ledger) -> None:
     write_settled(journal, ledger, "run-1")
     agree(ledger, journal, "a", "b", "c")
     journal.close()
+
+
+def test_a_clerk_adds_to_its_totals_what_is_new(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through refused writes and another's help its totals are right, and it reads each row of the journal once."""
+    journal, other = a_run(tmp_path, "run-1"), Journal.open(tmp_path / "journal.db")
+    clerk, day = Clerk(journal, ledger, "run-1"), datetime(2026, 11, 1, tzinfo=UTC)
+    real, read = journal.batches_of, Counter[str]()
+
+    def counted(run_id: str, **known: Any) -> Any:
+        for batch in real(run_id, **known):
+            read.update(row["key"] for row in batch.rows)
+            yield batch
+
+    monkeypatch.setattr(journal, "batches_of", counted)
+    keys = [f"k{number}" for number in range(12)]
+    for number, key in enumerate(keys):
+        settle(journal, "run-1", key, day)
+        if number % 4 == 1:
+            with monkeypatch.context() as patch:
+                crash(patch, ledger, "write_totals", call=1, when="before")
+                with pytest.raises(Crash):
+                    clerk.write_settled()
+        elif number % 4 == 2:
+            write_settled(other, ledger, "run-1")
+        else:
+            clerk.write_settled()
+    agree(ledger, journal, *keys)
+    assert ledger.read_totals().to_pylist() == add_up("run-1", journal.settled_rows("run-1"))
+    assert read == Counter(keys)
+    journal.close()
+    other.close()
+
+
+def test_what_is_on_its_way_is_found_at_once(tmp_path: Path) -> None:
+    """However long the journal is: an index of what is not written yet serves it, in older journals, too."""
+    a_run(tmp_path, "run-1", "a").close()
+    for statement in ("DROP INDEX attempts_unbatched", None):
+        with closing(sqlite3.connect(tmp_path / "journal.db")) as db:
+            if statement:
+                db.execute(statement)
+            else:
+                asked = "SELECT DISTINCT run_id FROM attempts WHERE state = ? AND batch IS NULL"
+                ((*_, words),) = db.execute(f"EXPLAIN QUERY PLAN {asked}", ["settled"]).fetchall()
+                assert "attempts_unbatched" in words
+        Journal.open(tmp_path / "journal.db").close()
 
 
 ENDS = [
