@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from wanbatch.options import RunOptions
     from wanbatch.session import Session
 
-LEASE_S = 120.0
+LEASE_S = 90.0
 """How long a slot outlives the last sign of life of its holder; Prefect takes a minute at least."""
 _ASK_WITHIN_S = 10.0
 """The longest time between two questions whether a slot has become free."""
