@@ -1,7 +1,8 @@
 """M11: how long it takes a run that was killed half-way to go on, and what it creates that was there already.
 
 The first half is done without Prefect, which only makes it quicker; it is killed, and the real flow goes on in real
-time. Another run then settles what is open. What counts is the first call to the emulator after the greeting that every run begins with.
+time. What counts is its first call to the emulator after the greeting that every run begins with. Another run then
+settles what is open.
 """
 
 from __future__ import annotations
@@ -75,7 +76,10 @@ def _kill_at(run: Running, account: Served, tasks: int) -> None:
 
 
 def _first_action(ours: Ours, account: Served) -> float:
-    """Start the flow, in real time, and kill it when it acts; gives the seconds from the start of the process to its first call after the greeting."""
+    """Start the flow, in real time, and kill it when it acts.
+
+    Gives the seconds from the start of the process to its first call after the greeting.
+    """
     before = sum(map(len, account.log().calls.values()))
     run = ours.start(speed=1.0)
     while sum(map(len, account.log().calls.values())) <= before + _GREETING:
