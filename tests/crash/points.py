@@ -9,11 +9,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wanbatch import storage
 from wanbatch.client import WanClient
 from wanbatch.journal import Journal
 from wanbatch.ledger import Ledger
-from wanbatch.storage import VideoStore
+from wanbatch.storage import Folder, VideoStore, places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +23,8 @@ DIED = 77
 _PLACES: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (WanClient, ("submit", "query", "tasks")),
     (VideoStore, ("fetch",)),
-    (storage, ("_publish",)),
+    (Folder, ("publish",)),
+    (places, ("_make_durable",)),
     (
         Journal,
         (
