@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import platform
+import signal
+import sys
 import tempfile
 import time
 from dataclasses import asdict
@@ -57,6 +59,7 @@ def main() -> None:
     groups = [(names, group) for names, group in _GROUPS if not wanted or wanted & set(names.split())]
     if not groups:
         parser.error(f"--only {asked.only}: give some of {', '.join(names for names, _ in _GROUPS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end with us
     began = time.monotonic()
     figures = [one for one in _figures(groups, setting, err) if not wanted or one.measure in wanted]
     told = {
