@@ -8,7 +8,7 @@ UV := $(shell command -v uv || echo .tools/bin/uv)
 BIN := .venv/bin
 LOCKS := requirements/run.txt requirements/dev.txt
 
-.PHONY: help setup demo test crash bench check format lock clean
+.PHONY: help setup demo test crash cluster-test bench check format lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,10 @@ ONLY ?=
 JSON ?=
 bench: setup ## the measures beside the peers': make bench ONLY=M4,M5 JSON=bench.json
 	$(BIN)/python -m tests.bench --only '$(ONLY)' $(if $(JSON),--json '$(JSON)')
+
+ROWS ?= 2000
+cluster-test: setup ## a cluster on this machine, one of whose workers dies: make cluster-test ROWS=2000
+	$(BIN)/python -m tests.cluster $(ROWS)
 
 check: setup ## lint, format, types, architecture
 	$(BIN)/ruff check .

@@ -114,7 +114,7 @@ class AccountSlots:
         self._errands: set[asyncio.Task[Any]] = set()
         self._unretried = copy_context()
         self._settings = ExitStack()
-        self._unretried.run(self._settings.enter_context, temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
+        self._unretried.run(self._settings.enter_context, temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}))
 
     @property
     def held(self) -> int:
@@ -255,7 +255,7 @@ class AccountSlots:
         self._silent = True
 
     def _run(self, errand: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        """Start a call whose failure we want to hear of at once; Prefect would try it again for a minute."""
+        """Start a call that is tried twice, for connections that the server has closed; Prefect would for a minute."""
         task = asyncio.create_task(errand, context=self._unretried)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from decimal import Decimal
 from pathlib import Path
@@ -95,13 +96,7 @@ async def story(rows: int, folder: Path, stack: ExitStack) -> dict[str, Any]:
         ADDRESS_VARIABLE: emulator.url,
         JOURNAL_VARIABLE: journal_url,
     }
-    for command in (
-        ["work-pool", "create", "wanbatch", "--type", "process"],
-        ["gcl", "create", "account", "--limit", str(WINDOW)],
-        ["--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml"],
-    ):
-        with started([str(BIN / "prefect"), *command], folder / "prefect.log", **environment) as machine:
-            assert await asyncio.to_thread(machine.process.wait, 120) == 0, command
+    await _prepare(folder, environment)
 
     def worker(name: str) -> Machine:
         command = [
@@ -119,8 +114,9 @@ async def story(rows: int, folder: Path, stack: ExitStack) -> dict[str, Any]:
         return machines[name]
 
     doomed, _ = worker("worker-1"), worker("worker-2")
+    manifest = str(write_manifest(folder / "m.csv", rows))
     options = {
-        "manifest": str(write_manifest(folder / "m.csv", rows)),
+        "manifest": manifest,
         "service": "emulator",
         "ledger": str(folder / "ledger"),
         "videos": str(folder / "videos"),
@@ -140,9 +136,12 @@ async def story(rows: int, folder: Path, stack: ExitStack) -> dict[str, Any]:
         async with holding("account") as ours:  # nobody begins before all know of each other
             for _ in range(WINDOW):
                 await ours.take()
-            code = f"import asyncio, flows.migrate as m; asyncio.run(m.migrate(m.RunOptions(**{options!r}), shards={SHARDS}))"
+            program = (
+                "import asyncio, flows.migrate as m; "
+                f"asyncio.run(m.migrate(m.RunOptions(**{options!r}), shards={SHARDS}))"
+            )
             migration = stack.enter_context(
-                started([sys.executable, "-c", code], folder / "migration.log", **environment)
+                started([sys.executable, "-c", program], folder / "migration.log", **environment)
             )
             machines["migration"] = migration
             await _until(lambda: journal.live_runs("emulator") == SHARDS, 180)
@@ -153,7 +152,7 @@ async def story(rows: int, folder: Path, stack: ExitStack) -> dict[str, Any]:
             idle_rows = {table: _count(prefect_url, table) for table in ("task_run", "events")}
         began = time.monotonic()
 
-        await _until(lambda: journal.rows_settled(options["manifest"]) > rows * KILL_AT, 300)
+        await _until(lambda: journal.rows_settled(manifest) > rows * KILL_AT, 300)
         before = watch.most_open
         doomed.die()
         left_behind = watch.open_now
@@ -217,9 +216,20 @@ def _hold(rows: int, emulator: Emulator, journal: Journal, folder: Path, limits:
     assert not any(limits["throttled"].values()), limits
 
 
-async def _until(truth: Any, seconds: float) -> None:
+async def _prepare(folder: Path, environment: dict[str, str]) -> None:
+    """Make the pool, the limit and the deployments, as deployments/README.md says."""
+    for command in (
+        ["work-pool", "create", "wanbatch", "--type", "process"],
+        ["gcl", "create", "account", "--limit", str(WINDOW)],
+        ["--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml"],
+    ):
+        with started([str(BIN / "prefect"), *command], folder / "prefect.log", **environment) as machine:
+            assert await asyncio.to_thread(machine.process.wait, 120) == 0, command
+
+
+async def _until(truth: Callable[[], bool], seconds: float) -> None:
     async with asyncio.timeout(seconds):
-        while not await asyncio.to_thread(truth):
+        while not await asyncio.to_thread(truth):  # noqa: ASYNC110 - it happens in other processes
             await asyncio.sleep(0.5)
 
 

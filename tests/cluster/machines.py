@@ -1,4 +1,4 @@
-"""What a cluster is made of, on this machine alone: PostgreSQL, a Prefect server on it, workers, and their processes."""
+"""What a cluster is made of, on this machine alone: PostgreSQL, a Prefect server on it, and the processes of both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,10 +76,8 @@ class Machine:
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-    except psutil.NoSuchProcess:
-        pass
 
 
 @contextmanager
