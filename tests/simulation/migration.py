@@ -207,11 +207,12 @@ class Migration:
     def _resolve(self) -> None:
         """Say of every parked attempt what became of it."""
         self.service.catch_up()
-        made = {task.edit.prompt: task.task_id for task in self.service.world.state.tasks()}
+        tasks = self.service.world.state.tasks()
         with self._journal() as journal:
+            known = journal.known_tasks([task.task_id for task in tasks])
+            made = {task.edit.prompt: task.task_id for task in tasks if task.task_id not in known}
             for attempt in journal.open_attempts(State.PARKED):
-                task_id = made.get(attempt.item.request.prompt or "")
-                if task_id and not journal.known_tasks([task_id]):
+                if task_id := made.get(attempt.item.request.prompt or ""):
                     adopt_task(journal, attempt, task_id, who="a person")
                 else:
                     declare_not_created(journal, Path(self.options.ledger), attempt, who="a person")
