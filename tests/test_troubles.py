@@ -398,12 +398,13 @@ async def test_a_person_declares_that_nothing_was_made(tmp_path: Path, account: 
 
 async def test_what_waits_is_cancelled_and_booked(tmp_path: Path) -> None:
     """`cancel` cancels what is PENDING; the next run books it as cancelled, at no cost."""
-    with pytest.MonkeyPatch.context() as patch, emulated(speed=60, slots=1) as account:
+    with pytest.MonkeyPatch.context() as patch, emulated(speed=1, slots=1) as account:
         point_to(account, patch)
         manifest = write_manifest(tmp_path / "m.csv", 3)
         await edit(options(tmp_path, manifest, max_runtime="1s"))
         told = await asyncio.to_thread(wanbatch, tmp_path, "cancel", "--service", "emulator", account=account)
         assert told.returncode == 0, told.stderr
+        account.post("clock", {"advance": 600})
         summary = await edit(options(tmp_path, manifest))
         assert summary.exit_code is ExitCode.SOME_FAILED
         statuses = {row["status"] for row in attempts(tmp_path)}
