@@ -66,6 +66,8 @@ _UNREACHABLE_S = 1800.0
 """How long an address may not answer before a run gives up; nothing is sent meanwhile, so nothing is lost."""
 _SPACING_S = 5.0
 """No submit follows an unanswered one at once: what each of them may have made stays apart in time."""
+_UNKNOWN_AGAIN_S = 600.0
+"""So long after a task could not be seen, it is asked for again."""
 _FRAMES_S = Decimal("0.2")
 """An output may last a frame or two longer than its input."""
 _FAR_FROM_EXPECTED = Decimal("1.1")
@@ -276,7 +278,7 @@ async def wait(session: Session, submission: Submission) -> Edit:
     """
     taken_up = _attempt_of(submission)
     known_done = taken_up.state is State.SUCCEEDED
-    report = await session.watcher.wait(submission.task_id, submission.submitted_at, ask_first=known_done)
+    report = await _ended(session, submission, known_done=known_done)
     if report.status is TaskStatus.SUCCEEDED:
         submission.work.attempt = await session.durably(session.journal.succeeded, taken_up, report)
         return Edit(submission=submission, report=report)
@@ -286,9 +288,24 @@ async def wait(session: Session, submission: Submission) -> Edit:
         raise EditCancelled(
             report.code or "Canceled", scrub(report.message) or "cancelled while it was waiting"
         )
-    if session.client.clock.now() - submission.submitted_at >= TASK_LIFE:
+    if _is_over(session, submission):
         raise EditExpired(f"task {submission.task_id} is gone after 24 hours; it may have been billed")
     raise LeftOpen(f"the service does not know task {submission.task_id} just now")
+
+
+async def _ended(session: Session, submission: Submission, *, known_done: bool) -> TaskReport:
+    """Wait for the end of a task, also of one that can't be seen for a while: a run may outlast its result."""
+    while True:
+        report = await session.watcher.wait(submission.task_id, submission.submitted_at, ask_first=known_done)
+        if report.status is not TaskStatus.UNKNOWN or _is_over(session, submission):
+            return report
+        submission.work.place.leave()
+        if not await session.linger(_UNKNOWN_AGAIN_S):
+            return report
+
+
+def _is_over(session: Session, submission: Submission) -> bool:
+    return session.client.clock.now() - submission.submitted_at >= TASK_LIFE
 
 
 def _attempt_of(submission: Submission) -> Attempt:

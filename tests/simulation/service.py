@@ -41,7 +41,13 @@ class Service(httpx.AsyncBaseTransport):
     """One account for a whole story, as the transport of every process of it."""
 
     def __init__(
-        self, config: EmulatorConfig, clock: FastClock, *, outage: Span = NEVER, no_results: Span = NEVER
+        self,
+        config: EmulatorConfig,
+        clock: FastClock,
+        *,
+        outage: Span = NEVER,
+        no_results: Span = NEVER,
+        forgetful: Span = NEVER,
     ) -> None:
         app = create_app(config)
         self.world: World = app.state.world
@@ -52,6 +58,8 @@ class Service(httpx.AsyncBaseTransport):
         self._clock = clock
         self._outage = outage
         self._no_results = no_results
+        self._forgetful = forgetful
+        """When a query is answered as if there were no such task."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Serve one request; raises what httpx raises when a connection can't be made, or breaks."""
@@ -68,6 +76,8 @@ class Service(httpx.AsyncBaseTransport):
                 state = self.world.state
                 self.in_flight.append((hour, state.running() + len(state._queue)))
         await asyncio.sleep(_WAY_S)
+        if asked == "query" and self._forgetful.holds(hour):
+            return httpx.Response(200, json={"request_id": "r", "output": {"task_status": "UNKNOWN"}})
         return answer
 
     def catch_up(self) -> None:

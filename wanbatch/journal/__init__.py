@@ -44,6 +44,7 @@ _KEYS_AT_ONCE = 500
 _COLUMNS = [schema.attempts.c[name] for name in Attempt.__dataclass_fields__]
 
 
+_OPEN = tuple(state for state in State if state is not State.SETTLED)
 _NOW = object()
 """Stands for the moment of the transaction."""
 
@@ -105,7 +106,8 @@ class Journal:
                     sa.text("SELECT pg_advisory_xact_lock(2705)")
                 )  # two runs may make the tables at once
             schema.metadata.create_all(db)
-            schema.unbatched.create(db, checkfirst=True)  # older journals are without it
+            for index in schema.attempts.indexes:  # older journals are without some of them
+                index.create(db, checkfirst=True)
             version = db.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == "schema"))
             if version is None:
                 db.execute(schema.meta.insert().values(name="schema", value=schema.SCHEMA_VERSION))
@@ -285,7 +287,7 @@ class Journal:
         settled = sa.and_(
             schema.attempts.c.state == State.SETTLED, schema.attempts.c.currency == cap.currency
         )
-        going = sa.and_(schema.attempts.c.state != State.SETTLED, schema.attempts.c.currency == cap.currency)
+        going = sa.and_(schema.attempts.c.state.in_(_OPEN), schema.attempts.c.currency == cap.currency)
         if cap.since is None:
             settled, going = (
                 sa.and_(settled, schema.attempts.c.run_id == run_id),

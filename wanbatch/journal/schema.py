@@ -102,10 +102,12 @@ attempts = sa.Table(
     sa.Column("ledger_row", sa.String),
     sa.Column("batch", sa.String, index=True),
     sa.Index("attempts_by_state", "state", "service"),
-    sa.Index("attempts_by_run", "run_id", "state"),
+    # These two hold all that a budget adds up: a claim is not to read every attempt of months.
+    sa.Index("attempts_of_run", "run_id", "state", "currency", "cost", "reserved"),
+    sa.Index("attempts_settled", "state", "currency", "settled_at", "cost", "reserved"),
 )
 
-unbatched = sa.Index(
+sa.Index(
     "attempts_unbatched",
     attempts.c.state,
     attempts.c.run_id,
