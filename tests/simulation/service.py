@@ -77,7 +77,8 @@ class Service(httpx.AsyncBaseTransport):
                 self.in_flight.append((hour, state.running() + len(state._queue)))
         await asyncio.sleep(_WAY_S)
         if asked == "query" and self._forgetful.holds(hour):
-            return httpx.Response(200, json={"request_id": "r", "output": {"task_status": "UNKNOWN"}})
+            told = {"task_id": request.url.path.rpartition("/")[2], "task_status": "UNKNOWN"}
+            return httpx.Response(200, json={"request_id": "r", "output": told})
         return answer
 
     def catch_up(self) -> None:
