@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.rows import a_row
+from wanbatch import clerk
 from wanbatch.clerk import Clerk, write_settled
 from wanbatch.errors import LedgerError
 from wanbatch.journal import Batch, Journal, Outcome
@@ -227,4 +228,40 @@ def test_many_rows_are_several_batches(
     write_settled(journal, ledger, "run-1")
     agree(ledger, journal, *"abcde")
     assert len({path.stem for path in Path(ledger.attempts).rglob("*.parquet")}) == 3
+    journal.close()
+
+
+def test_a_run_of_days_leaves_few_files(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row a flush would be a file an edit: once a day has many, they are merged, and the books stay as they are."""
+    monkeypatch.setattr(clerk, "_LOOSE", 10)
+    journal = a_run(tmp_path, "run-1")
+    keeping = clerk.Clerk(journal, ledger, "run-1")
+    keys = [f"{number:03}" for number in range(35)]
+    for key in keys:
+        settle(journal, "run-1", key, datetime(2026, 11, 1, tzinfo=UTC))
+        keeping.write_settled()
+        assert len(list((tmp_path / "ledger/attempts").rglob("*.parquet"))) <= 12
+    agree(ledger, journal, *keys)
+    assert list(ledger.verify()) == []
+    journal.close()
+
+
+def test_a_ledger_that_can_not_be_merged_is_written_all_the_same(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What only tidies up stops no run: it is said, and the rows are all there."""
+    monkeypatch.setattr(clerk, "_LOOSE", 2)
+    journal = a_run(tmp_path, "run-1")
+    (tmp_path / "ledger/attempts/date=2026-10-01").mkdir(parents=True)
+    for number in range(3):
+        (tmp_path / f"ledger/attempts/date=2026-10-01/{number}.parquet").write_bytes(b"rubbish")
+    keeping = clerk.Clerk(journal, ledger, "run-1")
+    for key in ("a", "b", "c"):
+        settle(journal, "run-1", key, datetime(2026, 11, 1, tzinfo=UTC))
+        keeping.write_settled()
+    assert "could not be compacted" in caplog.text
+    assert len(list((tmp_path / "ledger/attempts/date=2026-11-01").glob("*.parquet"))) == 3
+    assert journal.unwritten("run-1") == []
     journal.close()

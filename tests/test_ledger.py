@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -315,3 +316,18 @@ def test_a_ledger_can_be_moved(ledger: Ledger, tmp_path: Path) -> None:
     moved = shutil.move(ledger.where, tmp_path / "moved")
     assert Ledger(tmp_path / "moved").read_attempts().equals(before)
     assert moved == tmp_path / "moved"
+
+
+def test_the_latest_rows_are_read_from_the_last_day_backwards(tmp_path: Path) -> None:
+    """As many days are read as it takes to have the rows asked for, the oldest of them first."""
+    ledger = Ledger(tmp_path / "ledger")
+    for day in range(1, 6):
+        rows = [a_row(f"{day}-{n}", settled_at=datetime(2026, 11, day, tzinfo=UTC)) for n in range(3)]
+        ledger.write_batch(a_batch(f"b{day}", *rows))
+    where = pc.field("status") == "succeeded"
+    assert ledger.read_latest(["key"], where=where, rows=4)["key"].to_pylist() == [
+        f"{day}-{n}" for day in (4, 5) for n in range(3)
+    ]
+    assert ledger.read_latest(["key"], where=where, rows=99).num_rows == 15
+    with pytest.raises(LedgerError, match="nowhere"):
+        Ledger(tmp_path / "nowhere").read_latest(["key"], where=where, rows=1)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from wanbatch.errors import LedgerError
 from wanbatch.ledger import add_up
 
 if TYPE_CHECKING:
     from wanbatch.journal import Journal
     from wanbatch.ledger import Ledger
+
+
+_log = logging.getLogger(__name__)
+
+_LOOSE = 100
+"""So many files of a day are left as they are."""
 
 
 class Clerk:
@@ -22,6 +30,7 @@ class Clerk:
         # What its totals have so far. A batch never changes: none is added twice, or forgotten, after an error.
         self._added: set[str] = set()
         self._totals: list[dict[str, Any]] = []
+        self._loose = 0
 
     def write_settled(self) -> None:
         """Write what this run, and runs that have ended, settled and did not write.
@@ -41,6 +50,17 @@ class Clerk:
             self._ledger.write_totals(owner, self._totals_of(owner))
         for batch in batches:
             journal.written(batch)
+        self._loose += len(batches)
+        if self._loose > _LOOSE:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Merge what has become many files: a run of days would leave thousands, and every reader opens them all."""
+        self._loose = 0
+        try:
+            self._ledger.compact(more_than=_LOOSE)
+        except LedgerError as error:  # the rows are all there, and that is what matters to a run
+            _log.warning("the ledger could not be compacted: %s", error)
 
     def _totals_of(self, owner: str) -> list[dict[str, Any]]:
         if owner != self._run_id:  # it has ended: this is done once

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections import deque
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -61,8 +60,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _FLUSH_S = 10.0
-_REMEMBERED = 2_000
-"""So many of the last edits say how long the next ones will run."""
 _PROGRESS_S = 1.0
 
 
@@ -172,7 +169,7 @@ def _checked(options: RunOptions, clock: Clock) -> _Checked:
 
 def _history(ledger: Ledger, service: str) -> Collection[float]:
     try:
-        return deque(run_seconds(ledger, service), maxlen=_REMEMBERED)
+        return run_seconds(ledger, service)
     except LedgerError:  # empty, or damaged: a run adds to it and needs nothing of it
         return ()
 

@@ -22,7 +22,7 @@ from wanbatch.errors import LedgerError
 from wanbatch.ledger.compacting import Compaction, compact_attempts
 from wanbatch.ledger.files import first_line
 from wanbatch.ledger.folders import open_folder
-from wanbatch.ledger.reading import has_batches, read
+from wanbatch.ledger.reading import has_batches, read, read_latest
 from wanbatch.ledger.schema import ATTEMPTS, PLACES, SCHEMA_VERSION, TOTALS
 from wanbatch.ledger.summing import DAY, TAG, Sums, rows_of, sum_attempts
 from wanbatch.ledger.verifying import verify_ledger
@@ -97,6 +97,13 @@ class Ledger:
         """Read every attempt of which `where` holds, once; raises `LedgerError` when nothing is there, or damaged."""
         return read(self._attempts, ATTEMPTS, columns, where=where)
 
+    def read_latest(self, columns: Sequence[str], *, where: pc.Expression, rows: int) -> pa.Table:
+        """Read the attempts of the last days of which `where` holds, as many days as it takes to have so many rows.
+
+        Raises `LedgerError` when nothing is there, or damaged.
+        """
+        return read_latest(self._attempts, ATTEMPTS, columns, where=where, rows=rows)
+
     def read_totals(self) -> pa.Table:
         """Read the totals of every run; raises `LedgerError` when there is nothing, or a file is damaged."""
         return read(self._totals, TOTALS)
@@ -128,9 +135,12 @@ class Ledger:
             raise LedgerError(f"{self.where}: no attempts of run {run_id}")
         return rows_of(sums, _GROUP)
 
-    def compact(self) -> Compaction:
-        """Merge the files of each day into one; harmless at any time, and to be run again if it is interrupted."""
-        return compact_attempts(self._attempts)
+    def compact(self, *, more_than: int = 0) -> Compaction:
+        """Merge the files of each day that has `more_than` so many into one.
+
+        Harmless at any time, and to be run again if it is interrupted.
+        """
+        return compact_attempts(self._attempts, more_than=more_than)
 
     def verify(self, *, exists: Callable[[str], bool] | None = None) -> Iterator[str]:
         """Give a line for each thing that is wrong; `exists` says whether an output is there."""

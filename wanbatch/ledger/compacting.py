@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,11 +35,14 @@ class Compaction:
     files_after: int
 
 
-def compact_attempts(folder: Folder) -> Compaction:
-    """Merge the files of every day; raises `LedgerError`, and what was merged until then stays so."""
+def compact_attempts(folder: Folder, *, more_than: int = 0) -> Compaction:
+    """Merge the files of every day that has `more_than` so many of them.
+
+    Raises `LedgerError`, and what was merged until then stays so.
+    """
     before = folder.names()
-    days = sorted({name.rpartition("/")[0] for name in before if name.startswith("date=")})
-    touched = [_compact_day(folder, day) for day in days]
+    days = Counter(name.rpartition("/")[0] for name in before if name.startswith("date="))
+    touched = [_compact_day(folder, day) for day, files in sorted(days.items()) if files > more_than]
     return Compaction(days=sum(touched), files_before=len(before), files_after=len(folder.names()))
 
 

@@ -105,9 +105,29 @@ def read(
     )
 
 
-def some_files(folder: Folder, schema: pa.Schema) -> tuple[LedgerFile, ...]:
+def read_latest(
+    folder: Folder, schema: pa.Schema, columns: Sequence[str], *, where: pc.Expression, rows: int
+) -> pa.Table:
+    """Read rows of which `where` holds, from the last day backwards, until there are so many.
+
+    Raises `LedgerError` where there is nothing or it is damaged.
+    """
+
+    def look() -> pa.Table:
+        days = sorted({name.rpartition("/")[0] for name in folder.names()}, reverse=True)
+        tables: list[pa.Table] = []
+        for day in days or [""]:
+            tables.insert(0, read_files(folder, some_files(folder, schema, day), schema, columns, where))
+            if sum(table.num_rows for table in tables) >= rows:
+                break
+        return pa.concat_tables(tables)
+
+    return steadily(folder.where, look)
+
+
+def some_files(folder: Folder, schema: pa.Schema, under: str = "") -> tuple[LedgerFile, ...]:
     """List the files that count; raises `LedgerError` when there are none."""
-    files = list_files(folder, schema).files
+    files = list_files(folder, schema, under).files
     if not files:
         raise LedgerError(
             f"{folder.where}: no ledger here yet; name the right --ledger, or run a manifest first"

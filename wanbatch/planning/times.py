@@ -38,6 +38,10 @@ https://www.alibabacloud.com/help/en/model-studio/wan-video-editing-api-referenc
 """
 
 
+_REMEMBERED = 2_000
+"""So many of the last edits say how long the next ones will run."""
+
+
 def run_times(seconds: Sequence[float]) -> RunTimes:
     """Sum up how long edits took; without any, give the service's own words."""
     if not seconds:
@@ -57,11 +61,11 @@ def remembered(where: str, service: str) -> RunTimes:
 
 
 def run_seconds(ledger: Ledger, service: str) -> Sequence[float]:
-    """Give how long each of a service's finished edits ran, in seconds; raises `LedgerError`."""
+    """Give how long a service's last finished edits ran, in seconds; raises `LedgerError`."""
     finished = (pc.field("service") == service) & (pc.field("status") == str(Outcome.SUCCEEDED))
-    table = ledger.read_attempts(["run_s"], where=finished & pc.field("run_s").is_valid())
+    table = ledger.read_latest(["run_s"], where=finished & pc.field("run_s").is_valid(), rows=_REMEMBERED)
     seconds: list[float] = table["run_s"].to_pylist()
-    return seconds
+    return seconds[-_REMEMBERED:]
 
 
 def makespan_s(edits: int, run_s: float, limits: Limits) -> float:
