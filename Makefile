@@ -8,7 +8,7 @@ UV := $(shell command -v uv || echo .tools/bin/uv)
 BIN := .venv/bin
 LOCKS := requirements/run.txt requirements/dev.txt
 
-.PHONY: help setup demo test crash cluster-test bench check format lock clean
+.PHONY: help setup demo test crash cluster-test bench check format docs lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ check: setup ## lint, format, types, architecture
 format: setup ## let the formatter and the safe fixes loose
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## write the reference pages from the code
+	$(BIN)/python -m wanbatch.cli.reference
 
 lock: $(filter .tools/%,$(UV)) ## resolve the locks anew
 	$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --python-version 3.11 pyproject.toml --all-extras -o requirements/run.txt

@@ -74,6 +74,15 @@ notify: ContextVar[Callable[[str, str, dict[str, Any]], None] | None] = ContextV
 """Who is told of what somebody may want to act on: an event's name, whom it is about, and its facts."""
 
 
+EVENTS = {
+    "run.finished": "a run is over; the payload has its exit code and counts",
+    "budget.stopped": "the next edit did not fit under the budget",
+    "attempt.parked": "a submit got no answer and what it made can't be found out: `wanbatch resolve`",
+    "expiry.risk": "a paid result can't be fetched, and is gone in less than four hours",
+}
+"""What is announced, and when."""
+
+
 def announce(event: str, about: str, **facts: Any) -> None:
     """Say that something happened that somebody may want to act on."""
     if listener := notify.get():

@@ -5,7 +5,14 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from wanbatch.models import REFERENCE_IMAGE_LIMIT
+from wanbatch.models import (
+    DURATION_RANGE,
+    NEGATIVE_PROMPT_LIMIT,
+    PROMPT_LIMIT,
+    REFERENCE_IMAGE_LIMIT,
+    SEED_LIMIT,
+    Ratio,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +32,38 @@ KNOWN = (
     *("resolution", "ratio", "duration", "audio_setting", "prompt_extend", "watermark", "seed"),
     *("id", "service"),
 )
+
+ID_LIMIT = 200
+MEANINGS = {
+    VIDEO: ("what to edit: an `http(s)://`, `s3://`, `oss://` or `gs://` URL, or a local path", "required"),
+    "prompt": (f"what to change; the service cuts it at {PROMPT_LIMIT:,} characters", "none"),
+    "negative_prompt": (
+        f"what not to show; the service cuts it at {NEGATIVE_PROMPT_LIMIT} characters",
+        "none",
+    ),
+    IMAGES[0]: ("images the prompt speaks of: as `video`, or `data:image/png;base64,…`", "none"),
+    IMAGE_LIST: ("the same as one list; Parquet and JSON Lines only", "none"),
+    "resolution": ("`720P` or `1080P`; it sets the price", "`1080P`"),
+    "ratio": (", ".join(f"`{ratio}`" for ratio in Ratio), "near the input's"),
+    "duration": (
+        f"`0` keeps the length; `{DURATION_RANGE[0]}` to `{DURATION_RANGE[1]}` cuts it to so many whole seconds",
+        "`0`",
+    ),
+    "audio_setting": ("`auto` lets the model decide, `origin` keeps the sound", "`auto`"),
+    "prompt_extend": (
+        "whether the service rewrites the prompt: `true`, `false`, `yes`, `no`, `1` or `0`",
+        "`true`",
+    ),
+    "watermark": ('whether the video says "AI-generated"', "`false`"),
+    "seed": (f"`0` to `{SEED_LIMIT}`; the same seed gives a similar video, not the same one", "random"),
+    "id": (f"the row's own name, unique, up to {ID_LIMIT} characters; also used in file names", "none"),
+    "service": ("`singapore`, `beijing`, `emulator` or a URL, for this row alone", "the run's"),
+    TAG_PREFIX: (
+        f"anything; `{TAG_PREFIX}campaign` becomes the tag `campaign` in the ledger, to report cost by",
+        "none",
+    ),
+}
+"""What each column holds and what an empty cell means; the first image column stands for all of them."""
 
 
 def is_known(name: str) -> bool:

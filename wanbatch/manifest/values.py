@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wanbatch.errors import Severity
-from wanbatch.manifest.columns import IMAGES, LISTED_IMAGES, nearest
+from wanbatch.manifest.columns import ID_LIMIT, IMAGES, LISTED_IMAGES, nearest
 from wanbatch.manifest.media import BLANK, HOST
 from wanbatch.models import DURATION_RANGE, SEED_LIMIT
 from wanbatch.settings import SERVICES
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from wanbatch.manifest.sheet import Sheet
 
-ID_LIMIT = 200
 TRUE = ("true", "yes", "1")
 FALSE = ("false", "no", "0")
 _DURATIONS = ("0", *map(str, range(DURATION_RANGE[0], DURATION_RANGE[1] + 1)))
