@@ -21,7 +21,8 @@ from wanbatch.errors import ExitCode, JournalError, StorageError, UsageError
 from wanbatch.identity import item_key, media_identity, without_signature
 from wanbatch.journal import Attempt, Journal
 from wanbatch.manifest import check_manifest
-from wanbatch.media import has_local_files, prepare_stage
+from wanbatch.manifest import check_manifest
+from wanbatch.media import prepare_stage
 from wanbatch.models import EditRequest
 
 __all__ = ["served_store", "store"]
@@ -214,7 +215,7 @@ def test_a_stage_is_checked_before_anything_is_paid(store: Store) -> None:
 def test_local_files_are_noticed(tmp_path: Path, row: str, *, local: bool) -> None:
     """A manifest has local files when a video or a reference image is neither a URL nor data."""
     (tmp_path / "m.csv").write_text(f"video,prompt,reference_image_1\n{row}\n")
-    assert has_local_files(tmp_path / "m.csv") is local
+    assert check_manifest(tmp_path / "m.csv").local_files is local
 
 
 # ------------------------------------------------------------------------------------------ videos in buckets

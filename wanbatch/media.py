@@ -16,15 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-import pyarrow.compute as pc
-
 from wanbatch.buckets import facts_of, is_bucket, keep, off_loop, presigned, shown, stat
 from wanbatch.catalogue import Verdict, rule
 from wanbatch.errors import BadAnswer, LeftOpen, NeverSent, ProbeError, Refused, StorageError, UsageError
 from wanbatch.identity import BUCKETS, is_url, item_key, media_identity
-from wanbatch.manifest.columns import IMAGES, LISTED_IMAGES, VIDEO
-from wanbatch.manifest.findings import Findings
-from wanbatch.manifest.sources import read_cells
 from wanbatch.naming import safe_name
 from wanbatch.pace import delay
 from wanbatch.storage import prepare
@@ -39,12 +34,6 @@ if TYPE_CHECKING:
 
 SIGNED_S = 26 * 3600
 """An edit may wait for 24 hours before the service fetches its input; every store signs for 7 days."""
-TEMPORARY_STORE_NOTE = (
-    "local files would go through the service's temporary store: 48 hours, 100 uploads a second, not meant for "
-    "production; `wanbatch run --stage s3://bucket/prefix` puts them into a bucket of yours"
-)
-_COLUMNS = {VIDEO, *IMAGES, *LISTED_IMAGES}
-_URL_OR_NOTHING = "^$|://|^(?i:data:)"
 _TRIES = 4
 _KEPT_S = 24 * 3600.0
 """The temporary store keeps a file for 48 hours, and an edit may wait for some of them."""
@@ -120,16 +109,6 @@ def prepare_stage(stage: str) -> None:
         raise UsageError(f"--stage {shown(stage)}: is no bucket; write s3://, oss:// or gs://bucket/prefix")
     prepare(stage)
     presigned(f"{stage.rstrip('/')}/clip.mp4", SIGNED_S)
-
-
-def has_local_files(manifest: Path) -> bool:
-    """Say whether a manifest names local files; raises `ManifestError` when it can't be read."""
-    for cells in read_cells(manifest, Findings()):
-        for name in cells.columns.keys() & _COLUMNS:
-            paths = pc.invert(pc.match_substring_regex(cells.columns[name], _URL_OR_NOTHING))
-            if pc.any(paths).as_py():
-                return True
-    return False
 
 
 def _unchanged(item: Item) -> None:

@@ -12,7 +12,6 @@ from rich.text import Text
 from wanbatch.cli import display
 from wanbatch.errors import ExitCode
 from wanbatch.manifest import check_manifest
-from wanbatch.media import TEMPORARY_STORE_NOTE, has_local_files
 from wanbatch.naming import NameTemplate
 
 if TYPE_CHECKING:
@@ -20,6 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wanbatch.errors import Problem
+
+_TEMPORARY_STORE = (
+    "local files would go through the service's temporary store: 48 hours, 100 uploads a second, not meant for "
+    "production; `wanbatch run --stage s3://bucket/prefix` puts them into a bucket of yours"
+)
 
 
 def run_check(manifest: Path, *, probe: bool, name: str | None, as_json: bool) -> ExitCode:
@@ -36,7 +40,7 @@ def run_check(manifest: Path, *, probe: bool, name: str | None, as_json: bool) -
 
         problems += probe_manifest(manifest)
     errors = report.problem_count + len(problems) - len(report.problems)
-    notes = [TEMPORARY_STORE_NOTE] if has_local_files(manifest) else []
+    notes = [_TEMPORARY_STORE] if report.local_files else []
     if as_json:
         told = [asdict(problem) for problem in (*problems, *warnings)]
         told_all = {"rows": report.rows, "errors": errors, "problems": told, "notes": notes}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SEPARATOR = b"\x1f"
+_NO_FILE = "^$|://|^(?i:data:)"
 _EXACT = (
     *("prompt", "negative_prompt", "resolution", "ratio", "duration"),
     *("audio_setting", "prompt_extend", "watermark", "seed"),
@@ -37,6 +38,8 @@ class CheckReport:
     warnings: tuple[Problem, ...]
     problem_count: int
     warning_count: int
+    local_files: bool = False
+    """Whether a video or an image is a file of this machine."""
 
     @property
     def ok(self) -> bool:
@@ -52,8 +55,9 @@ def check_manifest(path: Path) -> CheckReport:
     """
     findings = Findings()
     fingerprints = [pa.array([], pa.int64())]
-    rows = 0
+    rows, local_files = 0, False
     for checked in _checked(path, findings):
+        local_files = local_files or _names_local_files(checked)
         rows = max(rows, checked.rows[-1] if checked.rows else 0)
         fingerprints.append(_fingerprints(checked))
     repeated = _repeated(fingerprints)
@@ -66,7 +70,13 @@ def check_manifest(path: Path) -> CheckReport:
         warnings=findings.in_order(Severity.WARNING),
         problem_count=findings.total(Severity.ERROR),
         warning_count=findings.total(Severity.WARNING),
+        local_files=local_files,
     )
+
+
+def _names_local_files(checked: Checked) -> bool:
+    media = (checked.columns[name] for name in (VIDEO, *checked.image_columns()) if name in checked.columns)
+    return any(pc.any(pc.invert(pc.match_substring_regex(cells, _NO_FILE))).as_py() for cells in media)
 
 
 def _checked(path: Path, findings: Findings) -> Iterator[Checked]:
