@@ -47,7 +47,9 @@ def test_a_good_manifest_has_no_problems(tmp_path: Path) -> None:
         "HTTP://[::1]:80/a?b=c,p,,,,,,5.0,,,,,d,beijing,,\n"
         "gs://bucket/a.mp4,p,,,,,,,,,,,é/ü 2,,,\n",
     )
-    assert report == CheckReport(rows=5, problems=(), warnings=(), problem_count=0, warning_count=0)
+    assert report == CheckReport(
+        rows=5, problems=(), warnings=(), problem_count=0, warning_count=0, local_files=True
+    )
     assert report.ok
 
 

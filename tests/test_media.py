@@ -21,7 +21,6 @@ from wanbatch.errors import ExitCode, JournalError, StorageError, UsageError
 from wanbatch.identity import item_key, media_identity, without_signature
 from wanbatch.journal import Attempt, Journal
 from wanbatch.manifest import check_manifest
-from wanbatch.manifest import check_manifest
 from wanbatch.media import prepare_stage
 from wanbatch.models import EditRequest
 
