@@ -55,15 +55,8 @@ class Story:
 
 
 STORIES = (
-    Story(
-        (
-            "docs/how-to/first-real-run.md",
-            "docs/how-to/schedule.md",
-            "docs/how-to/cost-reports.md",
-            "docs/how-to/budgets.md",
-        )
-    ),
-    Story(("docs/how-to/resume.md",), speed=20.0),
+    Story(("docs/how-to/first-real-run.md", "docs/how-to/budgets.md")),
+    Story(("docs/how-to/resume.md", "docs/how-to/schedule.md", "docs/how-to/cost-reports.md"), speed=20.0),
     Story(
         ("docs/how-to/in-doubt.md",),
         speed=60.0,

@@ -78,7 +78,8 @@ class Problem:
 
     def __str__(self) -> str:
         """Say it in one line."""
-        place = f"row {self.row}, {self.column}" if self.row else (self.column or "manifest")
+        row = f"row {self.row}" if self.row else ""
+        place = ", ".join(filter(None, (row, self.column))) or "manifest"
         shown = f" {self.value!r}:" if self.value else ""
         return f"{place}:{shown} {self.rule}; {self.mend}"
 

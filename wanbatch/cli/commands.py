@@ -16,6 +16,8 @@ from wanbatch.settings import KEY_VARIABLE
 app = typer.Typer(
     name="wanbatch",
     help="Paid video edits on Alibaba Cloud's Wan2.7 in bulk: never pay twice, never lose a paid result.",
+    epilog="Exit codes: 0 all succeeded, 2 bad usage or manifest and nothing submitted, 3 some rows failed, "
+    "4 incomplete: run it again, 5 attempts are parked, 6 the account stopped the run, 1 a bug.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -63,7 +65,8 @@ def demo(
         "wanbatch-demo"
     ),
     speed: Annotated[
-        float, typer.Option("--speed", help="How much faster the emulator's time runs.", min=1)
+        float,
+        typer.Option("--speed", help="How much faster the emulator's time runs.", min=1, metavar="NUMBER"),
     ] = 60.0,
     log_format: LogFormat = None,
     log_level: LogLevel = None,
@@ -97,12 +100,12 @@ def run(
         Optional[str],  # noqa: UP045
         typer.Option(
             "--budget",
-            help="Most that may be spent: 50 for this run, 200/month over the ledger.",
+            help="Most that may be spent: 50 in this run, 200/month in all runs.",
             metavar="AMOUNT",
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", help="Submit at most so many new edits.", min=1)
+        int | None, typer.Option("--limit", help="Submit at most so many new edits.", min=1, metavar="NUMBER")
     ] = None,
     max_runtime: Annotated[
         Optional[str],  # noqa: UP045
@@ -111,12 +114,20 @@ def run(
     retry: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            "--retry", help="Edit again what ended so: failed, expired, parked, refused, or an error code."
+            "--retry",
+            help="Edit again what ended so: failed, expired, parked, refused, or an error code.",
+            metavar="OUTCOME",
         ),
     ] = None,
     poll_interval: Annotated[
         float,
-        typer.Option("--poll-interval", help="Seconds between two looks at the service.", min=0.05, max=3600),
+        typer.Option(
+            "--poll-interval",
+            help="Seconds between two looks at the service.",
+            min=0.05,
+            max=3600,
+            metavar="SECONDS",
+        ),
     ] = POLL_INTERVAL_S,
     rate_card: Annotated[
         Optional[str],  # noqa: UP045
@@ -136,13 +147,16 @@ def run(
         ),
     ] = None,
     slots: Annotated[
-        int | None, typer.Option("--slots", help="Edits your account runs at once (5).", min=1)
+        int | None,
+        typer.Option("--slots", help="Edits your account runs at once (5).", min=1, metavar="NUMBER"),
     ] = None,
     submit_rate: Annotated[
-        Optional[float], typer.Option("--submit-rate", help="Submits a second your account may make (5).")  # noqa: UP045
+        Optional[float],  # noqa: UP045
+        typer.Option("--submit-rate", help="Submits a second your account may make (5).", metavar="NUMBER"),
     ] = None,
     query_rate: Annotated[
-        Optional[float], typer.Option("--query-rate", help="Queries a second your account may make (20).")  # noqa: UP045
+        Optional[float],  # noqa: UP045
+        typer.Option("--query-rate", help="Queries a second your account may make (20).", metavar="NUMBER"),
     ] = None,
     rows: Annotated[
         Optional[str],  # noqa: UP045
@@ -163,7 +177,11 @@ def run(
     metrics_port: Annotated[
         int | None,
         typer.Option(
-            "--metrics-port", help="Serve Prometheus metrics on this loopback port.", min=1, max=65_535
+            "--metrics-port",
+            help="Serve Prometheus metrics on this loopback port.",
+            min=1,
+            max=65_535,
+            metavar="PORT",
         ),
     ] = None,
     log_format: LogFormat = None,
@@ -232,7 +250,9 @@ def plan(
     retry: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            "--retry", help="Edit again what ended so: failed, expired, parked, refused, or an error code."
+            "--retry",
+            help="Edit again what ended so: failed, expired, parked, refused, or an error code.",
+            metavar="OUTCOME",
         ),
     ] = None,
     rate_card: Annotated[
@@ -245,7 +265,8 @@ def plan(
         bool, typer.Option("--probe/--no-probe", help="Look at every input that would be submitted.")
     ] = True,
     slots: Annotated[
-        int | None, typer.Option("--slots", help="Edits your account runs at once (5).", min=1)
+        int | None,
+        typer.Option("--slots", help="Edits your account runs at once (5).", min=1, metavar="NUMBER"),
     ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
@@ -280,7 +301,10 @@ def status(ledger: Ledger = "ledger", journal: Journal = None, as_json: AsJson =
 
 @app.command()
 def resolve(
-    item: Annotated[Optional[str], typer.Argument(help="The parked item: its id or key.")] = None,  # noqa: UP045
+    item: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="The parked item: its id or key.", metavar="ITEM"),
+    ] = None,
     adopt: Annotated[
         str | None,
         typer.Option("--adopt", help="The provider task that is this item's.", metavar="TASK_ID"),
@@ -332,7 +356,9 @@ def report(
     by: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            "--by", help="day, week, month, service, resolution, status, code, run or tag:NAME; repeatable."
+            "--by",
+            help="day, week, month, service, resolution, status, code, run or tag:NAME; repeatable.",
+            metavar="GROUP",
         ),
     ] = None,
     since: Annotated[
@@ -371,7 +397,7 @@ def report(
         ),
     ] = None,
     stills: Annotated[
-        int, typer.Option("--stills", help="Attempts the page shows pictures of.", min=0)
+        int, typer.Option("--stills", help="Attempts the page shows pictures of.", min=0, metavar="NUMBER")
     ] = 200,
     as_json: AsJson = False,
 ) -> None:
@@ -401,17 +427,23 @@ def report(
 
 @app.command()
 def emulator(
-    port: Annotated[int, typer.Option("--port", help="0 takes a free one.", min=0, max=65535)] = 8765,
-    speed: Annotated[float, typer.Option("--speed", help="How much faster its time runs.", min=0.001)] = 1.0,
-    key: Annotated[str, typer.Option("--key", help="The API key it knows.")] = "sk-emulator",
-    slots: Annotated[int, typer.Option("--slots", help="Edits at once.", min=1)] = 5,
+    port: Annotated[
+        int, typer.Option("--port", help="0 takes a free one.", min=0, max=65535, metavar="PORT")
+    ] = 8765,
+    speed: Annotated[
+        float, typer.Option("--speed", help="How much faster its time runs.", min=0.001, metavar="NUMBER")
+    ] = 1.0,
+    key: Annotated[str, typer.Option("--key", help="The API key it knows.", metavar="KEY")] = "sk-emulator",
+    slots: Annotated[int, typer.Option("--slots", help="Edits at once.", min=1, metavar="NUMBER")] = 5,
     submit_rate: Annotated[
-        int, typer.Option("--submit-rate", help="Submits a second; 0 is no limit.", min=0)
+        int, typer.Option("--submit-rate", help="Submits a second; 0 is no limit.", min=0, metavar="NUMBER")
     ] = 5,
     query_rate: Annotated[
-        int, typer.Option("--query-rate", help="Queries a second; 0 is no limit.", min=0)
+        int, typer.Option("--query-rate", help="Queries a second; 0 is no limit.", min=0, metavar="NUMBER")
     ] = 20,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed tells the same story.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="The same seed tells the same story.", metavar="NUMBER")
+    ] = 0,
     media: Annotated[
         Optional[Path], typer.Option("--media", help="A folder to serve under /media/.", metavar="DIR")  # noqa: UP045
     ] = None,
@@ -421,7 +453,7 @@ def emulator(
     faults: Annotated[Path | None, typer.Option("--faults", help="A file of faults.", metavar="FILE")] = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option("--fault", help="A fault such as accept-then-drop:p=0.1; repeatable."),
+        typer.Option("--fault", help="A fault such as accept-then-drop:p=0.1; repeatable.", metavar="FAULT"),
     ] = None,
 ) -> None:
     """Serve the Wan API on a loopback port, for any client."""

@@ -113,9 +113,7 @@ _PLAINER = (
     (re.compile(r"^\* `--help`: .*\n", re.MULTILINE), ""),
     (re.compile(r"^\*\*Options\*\*:\n\n(?=\n|\Z)", re.MULTILINE), ""),
     (re.compile(r"[{]([A-Z]+)[}]"), r"\1"),
-    (re.compile(r"<(?:str|list)[^>]*>"), "TEXT"),
-    (re.compile(r"<(?:int|float)[^>]*>"), "NUMBER"),
-    (re.compile(r"<path>"), "PATH"),
+    (re.compile(r"(?<=[A-Z]) <\w+>"), ""),
     (re.compile(r"\n{3,}"), "\n\n"),
 )
 """What Typer writes for programmers, and what people read."""
