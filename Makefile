@@ -11,7 +11,7 @@ LOCKS := requirements/run.txt requirements/dev.txt
 .PHONY: help setup demo test crash cluster-test bench check format docs lock clean
 
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .tools/bin/uv: requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit("wanbatch needs Python 3.11 or later; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
