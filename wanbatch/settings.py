@@ -42,7 +42,7 @@ class Limits:
 
         Of 500 edits of three minutes more than a dozen end while one look at the service follows another.
         """
-        return max(2, self.slots // 20)
+        return max(2, self.slots // 12)
 
     @property
     def window(self) -> int:
@@ -252,7 +252,9 @@ def _asked_exporters(told: Mapping[str, str], signal: str, known: set[str]) -> t
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
     usual = "otlp" if any(map(told.get, endpoints)) else "none"
     asked = told.get(f"OTEL_{signal}_EXPORTER") or usual
-    names = tuple(dict.fromkeys(name.strip() for name in asked.split(",") if name.strip() not in {"", "none"}))
+    names = tuple(
+        dict.fromkeys(name.strip() for name in asked.split(",") if name.strip() not in {"", "none"})
+    )
     if strange := set(names) - known:
         raise UsageError(
             f"OTEL_{signal}_EXPORTER: there is no exporter {', '.join(sorted(strange))!r} here; "

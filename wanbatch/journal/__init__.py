@@ -589,9 +589,7 @@ class Journal:
             *(sa.func.sum(schema.attempts.c[name]).label(name) for name in ("billed_s", "reserved", "cost")),
         )
         with self._read() as db:
-            rows = db.execute(
-                sums.where(schema.attempts.c.manifest == manifest).group_by(*by).order_by(*by)
-            )
+            rows = db.execute(sums.where(schema.attempts.c.manifest == manifest).group_by(*by).order_by(*by))
             return [dict(row) for row in rows.mappings()]
 
     def rows_settled(self, manifest: str) -> int:
