@@ -48,10 +48,10 @@ def declare_not_created(journal: Journal, where: str | Path, attempt: Attempt, *
     write_settled(journal, ledger, attempt.run_id)
 
 
-async def cancel_waiting(journal: Journal, name: str | None) -> tuple[int, int]:
+async def cancel_waiting(journal: Journal, name: str | None, key_variable: str) -> tuple[int, int]:
     """Ask the service to cancel every open edit; says how many it did, and how many it could not."""
     service = find_service(name)
-    client = WanClient(service, api_key(), clock=SystemClock())
+    client = WanClient(service, api_key(key_variable), clock=SystemClock())
     cancelled, running = 0, 0
     try:
         for attempt in journal.open_attempts(State.ACCEPTED, service=service.name):

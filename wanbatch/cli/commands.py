@@ -48,6 +48,9 @@ Name = Annotated[
         "--name", help="Names of the videos: {tag_campaign}/{id}-{resolution}.mp4", metavar="TEMPLATE"
     ),
 ]
+KeyVariable = Annotated[
+    str, typer.Option("--key-variable", help="Environment variable that holds the key.", metavar="NAME")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 LogFormat = Annotated[
     Optional[str],  # noqa: UP045
@@ -162,10 +165,7 @@ def run(
         Optional[str],  # noqa: UP045
         typer.Option("--rows", help="Only these rows of the manifest: 1-5000.", metavar="FIRST-LAST"),
     ] = None,
-    key_variable: Annotated[
-        str,
-        typer.Option("--key-variable", help="Environment variable that holds the key.", metavar="NAME"),
-    ] = KEY_VARIABLE,
+    key_variable: KeyVariable = KEY_VARIABLE,
     shared_slots: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -334,11 +334,12 @@ def cancel(
     service: Service = None,
     ledger: Ledger = "ledger",
     journal: Journal = None,
+    key_variable: KeyVariable = KEY_VARIABLE,
 ) -> None:
     """Cancel what is still waiting (PENDING) at the provider; what runs can't be stopped."""
     from wanbatch.cli.journal import cancel_pending
 
-    sys.exit(cancel_pending(_journal(ledger, journal), service))
+    sys.exit(cancel_pending(_journal(ledger, journal), service, key_variable))
 
 
 @app.command()

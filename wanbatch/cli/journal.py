@@ -151,12 +151,12 @@ def _named(journal: Journal, name: str) -> Attempt:
     return found[0]
 
 
-def cancel_pending(url: str, service: str | None) -> ExitCode:
+def cancel_pending(url: str, service: str | None, key_variable: str) -> ExitCode:
     """Cancel what still waits at the service; gives the exit code."""
     from wanbatch.resolving import cancel_waiting
 
     with opened(url) as journal:
-        cancelled, running = asyncio.run(cancel_waiting(journal, service))
+        cancelled, running = asyncio.run(cancel_waiting(journal, service, key_variable))
     display.out.print(f"{cancelled} cancelled; {running} run already or have ended and can't be stopped")
     if cancelled:
         display.out.print("`wanbatch run` records them")
