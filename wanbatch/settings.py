@@ -174,7 +174,7 @@ def api_key(variable: str = KEY_VARIABLE, environment: Mapping[str, str] = os.en
     if not key:
         raise UsageError(
             f"no API key: set {variable} to the Model Studio key of the service's region "
-            "(for the emulator: the key it was started with, sk-emulator unless you chose another)"
+            "(for the emulator: the one that `wanbatch emulator` prints when it starts)"
         )
     if not re.fullmatch(r"[\x21-\x7e]+", key):
         raise UsageError(f"{variable} holds a character that no key has; copy the key again")
