@@ -35,8 +35,8 @@ UNKNOWN_PATIENCE = timedelta(minutes=10)
 """How long a task may be UNKNOWN before we stop waiting for it in this run."""
 _PENDING_EVERY = 10
 """The list of waiting edits is asked for in every tenth cycle: only an edit that never ran can leave it."""
-_ASK_ALL_EVERY = 60
-"""Now and then every edit is asked about by itself, whatever the lists say."""
+_ASK_ANYWAY_AFTER = 60
+"""An edit is asked about by itself after so many cycles, whatever the lists say."""
 _LIST_AGAIN_AFTER_S = 300.0
 """A list that was refused is tried again after so long."""
 _LIST_S = 60.0
@@ -51,12 +51,14 @@ _SHARE = 0.5
 class _Watched:
     task_id: str
     submitted_at: datetime
+    asked_at: float
+    """When it was last asked about, or sent; this and `ask_at` by the monotonic clock."""
     ended: asyncio.Future[TaskReport] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     running_since: datetime | None = None
     ask_at: float = 0.0
-    """When to ask about it by itself, by the monotonic clock."""
+    """When to ask about it where there is no list."""
     unknown_since: datetime | None = None
 
 
@@ -103,7 +105,7 @@ class Watcher:
         """
         if self._abandoned:
             raise self._abandoned
-        watched = self._watched[task_id] = _Watched(task_id, submitted_at)
+        watched = self._watched[task_id] = _Watched(task_id, submitted_at, self._clock.monotonic())
         if ask_first:
             watched.running_since = submitted_at
         else:
@@ -192,6 +194,7 @@ class Watcher:
     async def _ask(self, watched: _Watched) -> None:
         async with self._at_once:
             if not watched.ended.done():
+                watched.asked_at = self._clock.monotonic()
                 self._take(watched, await self._client.query(watched.task_id))
 
     async def _answers(self) -> list[BaseException]:
@@ -204,9 +207,10 @@ class Watcher:
 
     def _worth_asking(self, everybody: list[_Watched], look: _Look | None) -> list[_Watched]:
         """Say which edits are worth a question."""
-        if look and look.complete:
-            return [watched for watched in everybody if watched.task_id not in look.there]
         now = self._clock.monotonic()
+        if look and look.complete:
+            long_ago = now - _ASK_ANYWAY_AFTER * self._interval_s
+            return [w for w in everybody if w.task_id not in look.there or w.asked_at < long_ago]
         return [
             watched
             for watched in everybody
@@ -249,8 +253,6 @@ class Watcher:
         """Look at the lists; None when every edit is to be asked about by itself."""
         if not self._lists:
             return None
-        if self._cycle % _ASK_ALL_EVERY == 0:
-            return _Look(frozenset(), complete=True)
         waiting = [w for w in everybody if w.running_since is None]
         with_pending = bool(waiting) and self._cycle % _PENDING_EVERY == 0
         try:
