@@ -34,7 +34,7 @@ TASK_LIFE = timedelta(hours=24)
 UNKNOWN_PATIENCE = timedelta(minutes=10)
 """How long a task may be UNKNOWN before we stop waiting for it in this run."""
 _PENDING_EVERY = 10
-"""The list of waiting edits is asked for in every tenth cycle: only an edit that never ran can leave it."""
+"""While all slots run, the list of waiting edits is asked for in every tenth cycle: only what never ran leaves it."""
 _ASK_ANYWAY_AFTER = 60
 """An edit is asked about by itself after so many cycles, whatever the lists say."""
 _LIST_AGAIN_AFTER_S = 300.0
@@ -254,7 +254,8 @@ class Watcher:
         if not self._lists:
             return None
         waiting = [w for w in everybody if w.running_since is None]
-        with_pending = bool(waiting) and self._cycle % _PENDING_EVERY == 0
+        idle = self.running + self.others < self._window.slots  # and yet some wait: or have they run already?
+        with_pending = bool(waiting) and (idle or self._cycle % _PENDING_EVERY == 0)
         try:
             async with asyncio.timeout(_LIST_S):
                 # In this order: a task that starts between the two is then seen in both, never in neither.

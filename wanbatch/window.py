@@ -39,7 +39,7 @@ class Window:
     """Lets so many edits be at the service at once, first come, first served."""
 
     def __init__(self, limits: Limits, clock: Clock, *, shared: SharedSlots | None = None) -> None:
-        self._slots = limits.slots
+        self.slots = limits.slots
         self._ahead = limits.queue_ahead
         self._clock = clock
         self._shared = shared
@@ -62,7 +62,7 @@ class Window:
 
     @property
     def _most(self) -> int:
-        return self._slots if self.refuses else self._slots + self._ahead
+        return self.slots if self.refuses else self.slots + self._ahead
 
     @property
     def _share(self) -> int:
@@ -101,7 +101,7 @@ class Window:
         now = self._clock.monotonic()
         self._queued_again_at = now + _QUEUE_AGAIN_S
         self._widened_at = now
-        self.places = min(max(self.at_service, 1), self._slots)
+        self.places = min(max(self.at_service, 1), self.slots)
 
     def seen(self, *, running: int, pending: int, waits: timedelta) -> None:
         """Take note of how many of ours run and wait, and of the longest time that one of them has waited."""
