@@ -57,5 +57,6 @@ def test_a_migration_keeps_every_promise(memory_folder: Path, monkeypatch: pytes
     work_h = migration.run_seconds() / SLOTS / 3600
     assert diary.ended_at_h <= 1.05 * work_h + (outage.ends - outage.begins) + _SETTLING_H
     halfway, end = diary.rss[len(diary.rss) // 2][1], diary.rss[-1][1]
-    assert end - halfway < 32 * MB
+    # The account lives in this process, too, and its bill and what pytest keeps of the log grow with the story.
+    assert end - halfway < 32 * MB + ITEMS * 5_000
     assert min(diary.refused_starts, diary.resolved) > 0
