@@ -8,7 +8,7 @@ UV := $(shell command -v uv || echo .tools/bin/uv)
 BIN := .venv/bin
 LOCKS := requirements/run.txt requirements/dev.txt
 
-.PHONY: help setup demo test crash cluster-test bench check format docs lock clean
+.PHONY: help setup demo test test-long crash cluster-test bench check format docs lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,8 +30,11 @@ setup: .venv/.ready ## fill .venv from the hashed lock
 demo: setup ## the main job on the embedded emulator: no key, no network
 	$(BIN)/wanbatch demo
 
-test: setup ## the whole suite
-	$(BIN)/pytest -n 2 --dist loadgroup
+test: setup ## the suite, but for what takes minutes
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not long"
+
+test-long: setup ## the documentation as it is shown, the search for secrets, shared slots, deployments
+	$(BIN)/pytest -n 2 --dist loadgroup -m long
 
 N ?= 200
 crash: setup ## N drawn stories of kills and faults: make crash N=200

@@ -123,9 +123,9 @@ def _tasks(account: Account, text: str) -> dict[str, str]:
     return {name: task["task_id"] for task in tasks for word, name in named.items() if word in task["prompt"]}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.xdist_group("prefect")
+@pytest.mark.xdist_group("docs")
 @pytest.mark.parametrize("page", PLAYED)
 def test_what_a_page_shows_is_what_happens(page: str, found: dict[str, list[str]]) -> None:
     """Its commands, run in their order in one folder, print what it shows and end as it says."""

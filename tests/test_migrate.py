@@ -170,9 +170,9 @@ def commands() -> list[str]:
     return [line.removeprefix("$ ") for line in block[1].splitlines()]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(500)
-@pytest.mark.xdist_group("prefect")
+@pytest.mark.xdist_group("deployments")
 def test_five_commands_lead_to_a_run(tmp_path: Path) -> None:
     """What the README says leads from nothing to an edited manifest, with a key that Prefect keeps and nobody shows."""
     pool, limit, deploy, worker, start = commands()

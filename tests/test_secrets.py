@@ -22,7 +22,7 @@ from tests.echoing import Gateway, echoing
 from tests.test_flow import WANBATCH, runs_of, serving_prefect
 from wanbatch.settings import ADDRESS_VARIABLE, KEY_VARIABLE
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.xdist_group("secrets")]
 
 KEY = "sk-7f3aQ9wKeyThatNobodyMaySee4b1"
 SECRETS = {

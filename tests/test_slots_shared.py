@@ -22,7 +22,7 @@ from wanbatch import walk
 from wanbatch.errors import ExitCode, UsageError
 from wanbatch.summary import summarise
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400), pytest.mark.xdist_group("shared-slots")]
 
 
 @pytest.fixture(scope="module")
