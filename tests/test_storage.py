@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -305,6 +306,14 @@ async def test_answers_that_are_not_the_rest_are_not_appended(tmp_path: Path, cl
 
     stored = await fetched(shelved(tmp_path, Odd(clip, 1000)), 1 if kind == "ignored" else 2)
     assert kept(stored) == clip
+
+
+def test_runs_may_start_at_once(tmp_path: Path) -> None:
+    """Two runs of one process, or of two containers with the same process id, try the same folder side by side."""
+    with ThreadPoolExecutor(2) as runs:
+        for _ in runs.map(prepare, [str(tmp_path / "videos")] * 400):
+            pass
+    assert list((tmp_path / "videos").iterdir()) == []
 
 
 def test_old_beginnings_are_swept_away(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw
 
+from wanbatch.files import replacing
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -51,9 +53,8 @@ def make_samples(folder: Path) -> tuple[Path, ...]:
 
 def _made(path: Path, make: Callable[[Path], None]) -> Path:
     if not path.exists():
-        part = path.with_name(f".{path.name}.part")
-        make(part)
-        part.replace(path)
+        with replacing(path) as part:
+            make(part)
     return path
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-import uuid
 from contextlib import contextmanager, suppress
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyarrow import fs
 
 from wanbatch.errors import LedgerError
+from wanbatch.files import hidden_beside
 from wanbatch.ledger.files import first_line, is_finished, write_parquet
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ class Disk:
         """Make the folder, and see that it can be written."""
         with clear_errors(self.where):
             self._folder.mkdir(parents=True, exist_ok=True)
-            probe = self._folder / f".{uuid.uuid4().hex}.writable"
-            probe.touch()
-            probe.unlink()
+            with TemporaryFile(dir=self._folder):
+                pass
 
     def names(self, under: str = "") -> list[str]:
         """Name the finished files."""
@@ -111,7 +111,7 @@ def clear_errors(where: str) -> Iterator[None]:
 @contextmanager
 def _whole(table: pa.Table, path: Path) -> Iterator[Path]:
     """Write a file beside `path` under a hidden name, durably, for the caller to move into place."""
-    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # containers share folders and process ids
+    temporary = hidden_beside(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with temporary.open("wb") as file:

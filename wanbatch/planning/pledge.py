@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
 from decimal import Decimal
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wanbatch.errors import UsageError
+from wanbatch.files import replacing
 from wanbatch.planning.plan import keys_digest
 
 if TYPE_CHECKING:
@@ -90,13 +90,10 @@ def _prices(rates: RateCard) -> Iterator[str]:
 
 def write_plan(plan: Plan, path: Path) -> None:
     """Write the plan into a file, whole or not at all; raises `UsageError` when it can't be written."""
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_text(json.dumps(as_json(plan), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as part:
+            part.write_text(json.dumps(as_json(plan), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise UsageError(f"{path}: {error.strerror or error}; name another file with --out") from None
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wanbatch.errors import LedgerError, UsageError
+from wanbatch.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -132,14 +132,11 @@ def write_focus(
             unknown += 1
         elif attempt["billed_s"]:
             kept.append(focus_row(attempt, version, account))
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        write(kept, columns(version), part)
-        part.replace(path)
+        with replacing(path) as part:
+            write(kept, columns(version), part)
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror}; choose another --out") from None
-    finally:
-        part.unlink(missing_ok=True)
     return FocusFile(len(kept), unknown)
 
 

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +18,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from wanbatch.errors import LedgerError
+from wanbatch.files import replacing
 from wanbatch.report import charts, sums
 from wanbatch.report.charts import Point
 from wanbatch.report.stills import still
@@ -41,14 +41,11 @@ def write_page(attempts: Sequence[_Row], path: Path, *, stills: int = STILLS) ->
 
     The file appears whole or not at all. Raises `LedgerError` when it can't be written.
     """
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        part.write_text(page(attempts, stills=stills), encoding="utf-8")
-        part.replace(path)
+        with replacing(path) as part:
+            part.write_text(page(attempts, stills=stills), encoding="utf-8")
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror}; choose another file") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def page(attempts: Sequence[_Row], *, stills: int = STILLS) -> str:

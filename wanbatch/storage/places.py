@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +78,8 @@ class Folder:
         """Make it, and see that it can be written."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            probe = self._folder / f".{os.getpid()}.writable"
-            probe.touch()
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=self._folder):
+                pass
             _sweep(self._folder)
         except OSError as error:
             raise storage_error(self._folder, error) from None
@@ -114,15 +114,12 @@ class Bucket:
 
     def prepare(self) -> None:
         """See that it can be written, by an object that is deleted again if that is allowed."""
-        probe = _own_folder() / f"{os.getpid()}.writable"
-        probe.touch()
-        url = f"{self._url}/.wanbatch-{os.getpid()}-{time.time_ns():x}"
-        try:
+        url = f"{self._url}/.wanbatch-{uuid.uuid4().hex}"
+        with tempfile.NamedTemporaryFile(dir=_own_folder()) as file:
+            probe = Path(file.name)
             buckets.keep(probe, url, buckets.facts_of(probe), content_type="text/plain", metadata={})
             with suppress(StorageError):
                 buckets.remove(url)
-        finally:
-            probe.unlink()
         _sweep(_own_folder())
 
     def part(self, origin: Origin) -> Path:
