@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections import Counter
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ import pytest
 
 from tests.conftest import Account, emulated, options, point_to, write_manifest
 from wanbatch import walk
-from wanbatch.errors import AccountStopped, ExitCode, ManifestError, NeverSent, UsageError
-from wanbatch.journal import Journal, State
+from wanbatch.errors import AccountStopped, ClaimLost, ExitCode, ManifestError, NeverSent, UsageError
+from wanbatch.journal import Attempt, Journal, State
 from wanbatch.ledger import Ledger
 from wanbatch.opening import open_session
 from wanbatch.options import RunOptions
+from wanbatch.pace import SystemClock
 from wanbatch.session import Session, Work
 from wanbatch.steps import Submission, submit
 from wanbatch.summary import Summary, summarise
@@ -124,6 +126,40 @@ async def test_a_submit_that_made_nothing_is_proved_so_and_sent_again(
     assert Counter(row["status"] for row in attempts(tmp_path)) == {"succeeded": 3, "not_created": 1}
     assert len(account.get("tasks")["tasks"]) == 3
     books_agree(tmp_path, account)
+
+
+class SleepyClock(SystemClock):
+    """The clock of a machine that can be put to sleep."""
+
+    slept = timedelta(0)
+
+    def now(self) -> datetime:
+        """Tell the time."""
+        return super().now() + self.slept
+
+
+async def test_a_machine_that_slept_looks_again_before_it_submits(
+    tmp_path: Path, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sleeps between the intent and the POST asks the journal anew: another run may have taken over."""
+    clock, sent, asked_again = SleepyClock(), Journal.sent, list[Attempt]()
+
+    def falls_asleep(journal: Journal, attempt: Attempt, **more: Any) -> Attempt:
+        clock.slept += timedelta(hours=1) if not clock.slept else timedelta(0)
+        return sent(journal, attempt, **more)
+
+    def unsent(journal: Journal, attempt: Attempt) -> Attempt:
+        asked_again.append(attempt)
+        if account.get("tasks")["tasks"]:
+            raise AssertionError("it was sent before anybody looked")
+        raise ClaimLost("taken over")
+
+    monkeypatch.setattr(Journal, "sent", falls_asleep)
+    monkeypatch.setattr(Journal, "unsent", unsent)
+    asked = options(tmp_path, write_manifest(tmp_path / "m.csv", 1))
+    async with open_session(asked, clock=clock) as session:
+        await walk.edit_videos(session, walk.Steps())
+    assert (len(asked_again), account.get("tasks")["tasks"]) == (1, [])
 
 
 async def test_strangers_are_never_adopted(tmp_path: Path, account: Account) -> None:

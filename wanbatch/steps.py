@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 _DOWNLOAD_TRIES = 8
 _STRICT_TRIES = 3
 """A whole video that comes with the wrong length so often is what the service made: kept, and flagged."""
-_SUSPENDED_S = 10.0
+_SUSPENDED = timedelta(seconds=10)
 """A commit that seemed to take so long was a machine asleep, and another run may have taken over meanwhile."""
 _EXPIRY_RISK = timedelta(hours=4)
 """So long before a result is gone somebody should know that it can't be fetched."""
@@ -188,14 +188,14 @@ async def _send(session: Session, work: Work, attempt: Attempt) -> Attempt:
         media = await session.media.reachable(work.item)
         await session.client.submits.wait()
         session.check_going()
-        claimed = session.clock.monotonic()
+        claimed = session.clock.now()  # goes on while a machine sleeps; the monotonic clock of Linux does not
         attempt = work.attempt = await session.durably(
             session.journal.sent,
             attempt,
             service_time=session.client.clock.last_seen,
             service_sent_at=session.client.clock.now(),
         )
-        if session.clock.monotonic() - claimed > _SUSPENDED_S:  # is it still ours? if not, this ends it here
+        if session.clock.now() - claimed > _SUSPENDED:  # is it still ours? if not, this ends it here
             attempt = work.attempt = await session.durably(session.journal.unsent, attempt)
             continue
         try:

@@ -24,7 +24,7 @@ from httpx._transports import default as httpx_transport
 
 from tests.conftest import KEY
 from tests.crash import points
-from wanbatch import client
+from wanbatch import client, steps
 from wanbatch.errors import WanbatchError
 from wanbatch.journal import Journal
 from wanbatch.opening import open_session
@@ -84,6 +84,7 @@ def main(path: Path) -> int:
 def _live_fast(clock: FastClock) -> None:
     """Let everything in this process that tells the time or waits do so by that clock."""
     setattr(Journal, "_now", lambda _journal, _db: clock.now())  # noqa: B010 - a method, to be replaced
+    steps._SUSPENDED *= clock.speed  # commits take the machine's time, not the emulator's
     client._SUBMIT_S = _SUBMIT_LIMIT_S / clock.speed
     client._QUERY_S = _QUERY_LIMIT_S
     setattr(httpx_transport, "create_ssl_context", lambda **_: _TLS)  # noqa: B010 - not exported
