@@ -33,7 +33,7 @@ demo: setup ## the main job on the embedded emulator: no key, no network
 test: setup ## the suite, but for what takes minutes
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not long"
 
-test-long: setup ## the documentation as it is shown, the search for secrets, shared slots, deployments
+test-long: setup ## death at every step, the documentation as it is shown, secrets, servers that die, deployments
 	$(BIN)/pytest -n 2 --dist loadgroup -m long
 
 N ?= 200

@@ -60,15 +60,15 @@ async def live_progress(session: Session) -> AsyncIterator[None]:
 
 
 async def _watch(progress: Progress) -> None:
-    bar = None
+    bar, shown = None, None
     while True:
+        facts = _percent(progress), _money(progress)
         try:
             if bar is None:
-                bar = await acreate_progress_artifact(
-                    _percent(progress), key="progress", description=_money(progress)
-                )
-            else:
-                await aupdate_progress_artifact(bar, _percent(progress), description=_money(progress))
+                bar = await acreate_progress_artifact(facts[0], key="progress", description=facts[1])
+            elif facts != shown:
+                await aupdate_progress_artifact(bar, facts[0], description=facts[1])
+            shown = facts
         except Exception as error:  # noqa: BLE001 - a view that can't be updated is no reason to stop
             _log.info("Prefect could not be shown the progress (%s)", type(error).__name__)
         await asyncio.sleep(_PROGRESS_EVERY_S)

@@ -258,7 +258,7 @@ async def test_a_locked_journal_is_waited_for_and_then_said_so(
 # ------------------------------------------------------------------------------------------------ the world
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.xdist_group("prefect")
 def test_a_prefect_server_that_dies_takes_nothing_with_it(tmp_path: Path) -> None:

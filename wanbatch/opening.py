@@ -269,7 +269,8 @@ async def _clerk(session: Session) -> None:
     while True:
         await session.clock.sleep(_FLUSH_S)
         try:
-            await session.flush()
+            if session.news:
+                await session.flush()
         except WanbatchError as error:
             session.stop(str(error), ExitCode.INCOMPLETE)
 

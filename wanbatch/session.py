@@ -143,6 +143,8 @@ class Session:
         self.media = Media(client, clock, pause=self.pause, stage=options.stage)
         self.names = NameTemplate.parse(options.name) if options.name else None
         self.again: asyncio.Queue[Work] = asyncio.Queue()
+        self.news = True
+        """Whether something may be settled that the ledger does not have; at first, by a run that died."""
         self.stopped: Stop | None = None
         self.unfinished: str | None = None
         """Why the run ends before its manifest does, without anything being wrong."""
@@ -367,6 +369,7 @@ class Session:
 
     async def flush(self) -> None:
         """Write what is settled into the ledger."""
+        self.news = False
         await self.durably(self._clerk.write_settled)
 
     # ------------------------------------------------------------------------------------------ the inputs

@@ -418,6 +418,7 @@ async def record(session: Session, work: Work, ending: Ending) -> None:
         message=row["message"],
         settled_at=now,
     )
+    session.news = True
     session.progress.count(**{str(ending.outcome): 1})
     session.progress.reserved -= attempt.reserved or Decimal(0)
     session.progress.spent += cost or Decimal(0)

@@ -22,7 +22,7 @@ _LOST_ANSWERS = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.xdist_group("prefect")
 def test_the_command_is_killed_and_run_again(tmp_path: Path) -> None:

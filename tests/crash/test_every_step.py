@@ -33,7 +33,7 @@ _FAULTS = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("shard", range(_SHARDS))
 def test_death_at_every_step(shard: int, workers: Nursery, tmp_path: Path) -> None:
