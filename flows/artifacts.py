@@ -100,7 +100,7 @@ def summary_text(summary: Summary) -> str:
     )
     cost = "unknown" if summary.cost is None else f"{summary.cost.normalize():f} {summary.currency}"
     lines = [
-        f"**{summary.rows} rows:** {counts}",
+        f"**Rows:** {summary.rows:,}; {counts}",
         f"**Billed:** {summary.billed_s.normalize():f} s, cost {cost}",
         f"**Ledger:** `{summary.ledger}`, videos `{summary.videos}`",
     ]

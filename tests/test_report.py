@@ -276,7 +276,7 @@ def test_the_upkeep_commands(ledger: Ledger) -> None:
         ledger.write_totals(run_id, add_up(run_id, [row for row in ROWS if row["run_id"] == run_id]))
     ledger.write_batch(a_batch("b2", a_row("5", run_id="run-3")))
     ledger.write_totals("run-3", add_up("run-3", [a_row("5")]))
-    assert run("ledger", "compact", *place) == (0, "merged 1 days: 4 files became 3\n")
+    assert run("ledger", "compact", *place) == (0, "merged 1 day: 4 files became 3\n")
     assert run("ledger", "compact", *place) == (0, "nothing to merge: 3 files\n")
     assert run("ledger", "verify", *place) == (0, "")
     assert run("ledger", "verify", "--outputs", *place)[0] == 3

@@ -148,7 +148,7 @@ async def test_a_machine_that_slept_looks_again_before_it_submits(
         clock.slept += timedelta(hours=1) if not clock.slept else timedelta(0)
         return sent(journal, attempt, **more)
 
-    def unsent(journal: Journal, attempt: Attempt) -> Attempt:
+    def unsent(_journal: Journal, attempt: Attempt) -> Attempt:
         asked_again.append(attempt)
         if account.get("tasks")["tasks"]:
             raise AssertionError("it was sent before anybody looked")

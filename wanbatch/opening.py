@@ -84,17 +84,18 @@ async def open_session(
         await _greet(client)
         journal = await asyncio.to_thread(Journal.open, options.journal_url, clock=clock)
         try:
+            ledger = Ledger(options.ledger)
             session = Session(
                 options,
                 service=checked.service,
                 clock=clock,
                 client=client,
                 journal=journal,
-                ledger=Ledger(options.ledger),
+                ledger=ledger,
                 store=store,
                 rates=checked.rates,
                 caps=checked.caps,
-                run_s=checked.run_s,
+                run_s=await asyncio.to_thread(_history, ledger, checked.service.name),
                 shared=shared,
             )
             logs.running.set(session)
@@ -133,14 +134,11 @@ class _Checked:
     rates: RateCard
     caps: tuple[Cap, ...]
     rows: int
-    run_s: Collection[float]
-    """How long the last edits ran."""
 
 
 def _checked(options: RunOptions, clock: Clock) -> _Checked:
     """Check everything that needs no network."""
     service = find_service(options.service, limits=options.limits)
-    key = api_key(options.key_variable)
     first, last = options.row_range
     rates = RateCard.load(options.rate_card or service.rate_card)
     caps = _caps(options, rates, clock)
@@ -158,13 +156,13 @@ def _checked(options: RunOptions, clock: Clock) -> _Checked:
     if options.plan:
         pledge = hold_to(Path(options.plan), options, service, rates)
         caps = caps or _planned_caps(pledge, rates)
-    ledger = Ledger(options.ledger)
-    ledger.prepare()
+    key = api_key(options.key_variable)
+    Ledger(options.ledger).prepare()
     prepare(options.videos)
     if options.stage:
         prepare_stage(options.stage)
     rows = max(0, min(last or report.rows, report.rows) - first + 1)
-    return _Checked(service, key, rates, caps, rows, _history(ledger, service.name))
+    return _Checked(service, key, rates, caps, rows)
 
 
 def _history(ledger: Ledger, service: str) -> Collection[float]:

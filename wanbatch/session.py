@@ -280,7 +280,7 @@ class Session:
             while not self.again.empty():
                 yield await self._resume(self.again.get_nowait())
             if self.options.limit is not None and new >= self.options.limit:
-                self.unfinished = f"the limit of {new} new edits is reached"
+                self.unfinished = f"--limit {new} is reached"
                 break
             if self.stopped:
                 break

@@ -17,9 +17,9 @@ class Setting:
     """Medians are of so many."""
     items: int = 300
     """Edits in a run that is timed."""
-    speed: int = 100
+    speed: int = 50
     """Emulated seconds per second of the runs that are timed."""
-    other_speed: int = 200
+    other_speed: int = 100
     """Of the run that shows that the speed does not matter."""
     faulted_items: int = 60
     limit_items: int = 40

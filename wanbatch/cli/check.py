@@ -47,10 +47,11 @@ def run_check(manifest: Path, *, probe: bool, name: str | None, as_json: bool) -
         display.out.print_json(json.dumps(told_all))
     else:
         _show([*problems, *warnings])
+        rows = display.number(report.rows, "row")
         display.out.print(
-            f"{report.rows:,} rows: {errors:,} problems, {report.warning_count:,} warnings"
+            f"{rows}: {display.number(errors, 'problem')}, {display.number(report.warning_count, 'warning')}"
             if errors or warnings
-            else f"{report.rows:,} rows: nothing wrong"
+            else f"{rows}: nothing wrong"
         )
         for note in notes:
             display.out.print(Text(note))

@@ -47,6 +47,11 @@ def seconds(value: Decimal | str | None) -> str:
     return "" if value is None else f"{Decimal(value).normalize():f}"
 
 
+def number(many: int, noun: str) -> str:
+    """Count things: `1 row`, `2,000 rows`."""
+    return f"{many:,} {noun}" if many == 1 else f"{many:,} {noun}s"
+
+
 def cell(value: object) -> Text:
     """Show untrusted text as it is: no markup, no control characters."""
     return Text("" if value is None else scrub(str(value)), overflow="ellipsis")
@@ -182,11 +187,13 @@ def print_summary(summary: Summary) -> None:
         print_totals(summary.totals)
         out.print()
     if before:
-        out.print(f"{before:,} of {summary.rows:,} rows were settled before this run.")
+        out.print(f"{before:,} of {number(summary.rows, 'row')} settled before this run.")
     if repeats := counts.get("duplicates"):
-        out.print(f"{repeats:,} rows ask for an edit that another row asks for, or are another service's.")
+        out.print(
+            f"{number(repeats, 'row')} skipped: another row asks for the edit, or it is another service's."
+        )
     if summary.lost:
-        out.print(f"[red]{summary.lost} results are gone after 24 hours; they may have been billed.[/red]")
+        out.print(f"[red]{number(summary.lost, 'result')} gone after 24 hours, and perhaps billed.[/red]")
     out.print(f"billed {seconds(summary.billed_s)} s, cost {money(summary.cost, summary.currency)}", end="")
     out.print(
         f" + {summary.unknown_cost} of unknown cost"
@@ -199,11 +206,11 @@ def print_summary(summary: Summary) -> None:
     out.print(f"report   wanbatch report --ledger {escape(summary.ledger)}")
     if summary.parked:
         out.print(
-            f"[yellow]{len(summary.parked)} attempts are parked: their money stays reserved until you decide; "
+            f"[yellow]{number(len(summary.parked), 'attempt')} parked: the money stays reserved until you decide; "
             f"see wanbatch resolve --ledger {escape(summary.ledger)}[/yellow]"
         )
     if summary.reason:
         out.print(f"[yellow]stopped early: {escape(scrub(summary.reason))}. Run it again to go on.[/yellow]")
     elif counts.get("left_open") or counts.get("elsewhere"):
         open_ = counts.get("left_open", 0) + counts.get("elsewhere", 0)
-        out.print(f"[yellow]{open_} edits are still open; run it again to go on.[/yellow]")
+        out.print(f"[yellow]{number(open_, 'edit')} still open; run it again to go on.[/yellow]")

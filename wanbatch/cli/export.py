@@ -46,10 +46,10 @@ def export_focus(
     written = write_focus(
         _attempts(ledger, run_id, where), to, version=FocusVersion(version), account=account
     )
-    display.out.print(f"wrote {written.rows:,} rows to {escape(str(to))}")
+    display.out.print(f"wrote {display.number(written.rows, 'row')} to {escape(str(to))}")
     if written.unknown_cost:
         display.err.print(
-            f"left out {written.unknown_cost:,} attempts of unknown cost: FOCUS has no such thing"
+            f"left out {display.number(written.unknown_cost, 'attempt')} of unknown cost: FOCUS has no such thing"
         )
     return ExitCode.OK
 

@@ -27,9 +27,10 @@ def compact(ledger: _Where = "ledger") -> None:
 
     done = Ledger(ledger).compact()
     display.out.print(
-        f"merged {done.days:,} days: {done.files_before:,} files became {done.files_after:,}"
+        f"merged {display.number(done.days, 'day')}: "
+        f"{display.number(done.files_before, 'file')} became {done.files_after:,}"
         if done.days
-        else f"nothing to merge: {done.files_after:,} files"
+        else f"nothing to merge: {display.number(done.files_after, 'file')}"
     )
     sys.exit(ExitCode.OK)
 

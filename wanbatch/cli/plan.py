@@ -59,7 +59,7 @@ def show_plan(options: RunOptions, *, out: Path | None, as_data: bool) -> ExitCo
 
 
 def _show_rows(plan: Plan) -> None:
-    display.out.print(f"{plan.rows:,} rows for {escape(plan.service.name)}")
+    display.out.print(f"{display.number(plan.rows, 'row')} for {escape(plan.service.name)}")
     for standing, words in _WORDS.items():
         if number := plan.counts[standing]:
             display.out.print(f"{number:>9,} {words}")
@@ -101,7 +101,7 @@ def _show_time(plan: Plan) -> None:
     times = plan.run_times
     left = plan.seconds_left(times.mean)
     source = (
-        f"{times.samples:,} edits in the ledger took {times.mean:.0f} s on average"
+        f"{times.mean:.0f} s is the average of {display.number(times.samples, 'edit')} in the ledger"
         if times.samples
         else f"a first guess of {times.mean:.0f} s an edit: the ledger has none of this service yet"
     )
@@ -172,7 +172,9 @@ def _show_problems(plan: Plan) -> None:
     if not plan.problems:
         return
     refused = plan.counts[Standing.REFUSED]
-    display.out.print(f"\n[red]{refused:,} rows would be refused; the cost leaves them out:[/red]")
+    display.out.print(
+        f"\n[red]{display.number(refused, 'row')} would be refused; the cost leaves them out:[/red]"
+    )
     for problem in plan.problems[:_PROBLEMS_SHOWN]:
         display.out.print(display.cell(f"  {problem}"))
     if (more := refused - _PROBLEMS_SHOWN) > 0:

@@ -130,9 +130,8 @@ def _cost(spent: Spent) -> Text:
 
 
 def _total(total: Spent) -> str:
-    words = [
-        f"{total.attempts:,} attempts, billed {display.seconds(total.billed_s) or 'unknown'} s, cost {_cost(total)}"
-    ]
+    attempts, billed = display.number(total.attempts, "attempt"), display.seconds(total.billed_s) or "unknown"
+    words = [f"{attempts}, billed {billed} s, cost {_cost(total)}"]
     if total.retries:
         words.append(f"{total.retries:,} of them retries")
     if total.lost_s:
