@@ -58,5 +58,6 @@ def test_a_migration_keeps_every_promise(memory_folder: Path, monkeypatch: pytes
     assert diary.ended_at_h <= 1.05 * work_h + (outage.ends - outage.begins) + _SETTLING_H
     halfway, end = diary.rss[len(diary.rss) // 2][1], diary.rss[-1][1]
     # The account lives in this process, too, and its bill and what pytest keeps of the log grow with the story.
-    assert end - halfway < 32 * MB + ITEMS * 5_000
+    # Arrow's allocator asks the system for 32 MB at a time.
+    assert end - halfway < 2 * 32 * MB + ITEMS * 5_000
     assert min(diary.refused_starts, diary.resolved) > 0
