@@ -8,7 +8,6 @@ file counts by its bytes, so a changed file is another item.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -19,9 +18,15 @@ from wanbatch.errors import UsageError
 from wanbatch.models import MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from wanbatch.models import EditRequest
+
+PARAMETERS = (
+    *("prompt", "negative_prompt", "resolution", "ratio", "duration"),
+    *("audio_setting", "prompt_extend", "watermark", "seed"),
+)
+"""Everything an edit is asked for but its media, in the order of its key: fields of `EditRequest`."""
+SEPARATOR = "\0"
+"""Between the parts of what a key digests. No cell of a good row holds it, so no two rows make one text."""
 
 TEMPORARY_STORE = "oss://dashscope-instant/"
 """Where uploads to the service lie for 48 hours; only the service reads there.
@@ -130,8 +135,13 @@ def _kept_value(name: str, value: str, depth: int) -> str:
     return _without_signature(value, depth + 1) if "://" in value else value
 
 
+def digest(content: bytes) -> str:
+    """Digest anything: 32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 def _digest(value: str) -> str:
-    return hashlib.blake2b(value.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+    return digest(value.encode(errors="surrogatepass"))
 
 
 def _digest_of_data(url: str) -> str:
@@ -162,25 +172,19 @@ def _file_digest(path: str, _size: int, _mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def item_key(
-    request: EditRequest, item_id: str | None, *, identify: Callable[[str], str] = media_identity
-) -> str:
+def item_key(request: EditRequest, item_id: str | None) -> str:
     """Digest what the service is asked for and the row's own id: 32 hexadecimal digits.
 
-    `identify` names a medium. Raises `UsageError` when a local file can't be read.
+    The parts are the model, the `PARAMETERS`, the id and the media; what is left out is an empty text. A manifest's
+    rows have theirs from `wanbatch.manifest.keys`. Raises `UsageError` when a local file can't be read.
     """
-    fields = [
-        MODEL,
-        request.prompt or "",
-        request.negative_prompt or "",
-        [identify(medium) for medium in request.media],
-        request.resolution,
-        request.ratio,
-        request.duration,
-        request.audio_setting,
-        request.prompt_extend,
-        request.watermark,
-        request.seed,
-        item_id,
-    ]
-    return hashlib.blake2b(json.dumps(fields).encode(), digest_size=16).hexdigest()
+    asked = (_part(getattr(request, name)) for name in PARAMETERS)
+    media = (media_identity(medium) for medium in request.media)
+    return _digest(SEPARATOR.join((MODEL, *asked, item_id or "", *media)))
+
+
+def _part(value: str | int | None) -> str:
+    """Write a value as a cell of a checked manifest has it."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

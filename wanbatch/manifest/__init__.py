@@ -4,7 +4,7 @@
 values of the rows. What the columns mean: `manifests/README.md`.
 """
 
-from wanbatch.manifest.check import CheckReport, check_manifest
-from wanbatch.manifest.items import read_manifest
+from wanbatch.manifest.check import Check, CheckReport, check_manifest
+from wanbatch.manifest.items import Rows, keyed, read_manifest, read_rows
 
-__all__ = ["CheckReport", "check_manifest", "read_manifest"]
+__all__ = ["Check", "CheckReport", "Rows", "check_manifest", "keyed", "read_manifest", "read_rows"]

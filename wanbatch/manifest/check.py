@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,23 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wanbatch.errors import Problem, Severity
-from wanbatch.identity import item_key, without_signature
+from wanbatch.identity import digest, without_signature
 from wanbatch.manifest.columns import VIDEO
 from wanbatch.manifest.findings import Findings
-from wanbatch.manifest.items import requests
-from wanbatch.manifest.rules import Checked, inspect
+from wanbatch.manifest.keys import key_texts
+from wanbatch.manifest.rules import inspect
 from wanbatch.manifest.sources import read_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_SEPARATOR = b"\x1f"
+    from wanbatch.manifest.rules import Checked
+
 _NO_FILE = "^$|://|^(?i:data:)"
-_EXACT = (
-    *("prompt", "negative_prompt", "resolution", "ratio", "duration"),
-    *("audio_setting", "prompt_extend", "watermark", "seed"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +49,49 @@ def check_manifest(path: Path) -> CheckReport:
     Nothing is held but one batch and 8 bytes a row, to find repeated rows by. Raises `ManifestError` when the
     file can't be read at all: missing, empty, damaged, of no known format.
     """
-    findings = Findings()
-    fingerprints = [pa.array([], pa.int64())]
-    rows, local_files = 0, False
-    for checked in _checked(path, findings):
-        local_files = local_files or _names_local_files(checked)
-        rows = max(rows, checked.rows[-1] if checked.rows else 0)
-        fingerprints.append(_fingerprints(checked))
-    repeated = _repeated(fingerprints)
-    rows = max(rows, findings.last_row)
-    if len(repeated):
-        _report_repeats(path, repeated, findings)
-    return CheckReport(
-        rows=rows,
-        problems=findings.in_order(Severity.ERROR),
-        warnings=findings.in_order(Severity.WARNING),
-        problem_count=findings.total(Severity.ERROR),
-        warning_count=findings.total(Severity.WARNING),
-        local_files=local_files,
-    )
+    check = Check(path)
+    for _ in check.read():
+        pass
+    return check.report()
 
 
-def _names_local_files(checked: Checked) -> bool:
-    media = (checked.columns[name] for name in (VIDEO, *checked.image_columns()) if name in checked.columns)
-    return any(pc.any(pc.invert(pc.match_substring_regex(cells, _NO_FILE))).as_py() for cells in media)
+class Check:
+    """The check of a manifest, for those who go on with its rows in the same reading."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._findings = Findings()
+        self._hashes = [pa.array([], pa.int64())]
+        self._rows = 0
+        self._local_files = False
+
+    def read(self) -> Iterator[Checked]:
+        """Stream the rows, the bad ones too; raises `ManifestError` when the file can't be read at all."""
+        for checked in _checked(self._path, self._findings):
+            self._local_files = self._local_files or _names_local_files(checked)
+            self._hashes += [_hashes(texts) for _, texts in _known_by(checked)]
+            self._rows = max(self._rows, checked.rows[-1] if checked.rows else 0)
+            yield checked
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong with the rows so far, but for ids that are there twice."""
+        return not self._findings.total(Severity.ERROR)
+
+    def report(self) -> CheckReport:
+        """Say what was found, once all rows are read."""
+        rows = max(self._rows, self._findings.last_row)
+        repeated = _repeated(self._hashes)
+        if len(repeated):
+            _report_repeats(self._path, repeated, self._findings)
+        return CheckReport(
+            rows=rows,
+            problems=self._findings.in_order(Severity.ERROR),
+            warnings=self._findings.in_order(Severity.WARNING),
+            problem_count=self._findings.total(Severity.ERROR),
+            warning_count=self._findings.total(Severity.WARNING),
+            local_files=self._local_files,
+        )
 
 
 def _checked(path: Path, findings: Findings) -> Iterator[Checked]:
@@ -84,81 +99,62 @@ def _checked(path: Path, findings: Findings) -> Iterator[Checked]:
         yield inspect(cells, path.parent, findings)
 
 
-def _fingerprints(checked: Checked) -> pa.Int64Array:
-    """Hash every row's id, or the edit of a row without one; null for a bad row.
+def _names_local_files(checked: Checked) -> bool:
+    media = (checked.columns[name] for name in (VIDEO, *checked.image_columns()) if name in checked.columns)
+    return any(pc.any(pc.invert(pc.match_substring_regex(cells, _NO_FILE))).as_py() for cells in media)
 
-    Rows with equal hashes may be the same, and are compared in full later: a URL counts up to its query here.
+
+def _known_by(checked: Checked) -> Iterator[tuple[Checked, list[bytes]]]:
+    """Say what rows are known by: those with an id by that alone, the others by their edit, unless they are bad.
+
+    A local file counts by its name here: its bytes are read when the manifest runs.
     """
-    media = [
-        _unsigned(checked.columns[name])
-        for name in (VIDEO, *checked.image_columns())
-        if name in checked.columns
-    ]
-    plain = [checked.columns[name] for name in _EXACT if name in checked.columns]
-    if not media:
-        return pa.array([], pa.int64())
-    whole = pc.binary_join_element_wise(*(cells.cast(pa.binary()) for cells in (*media, *plain)), _SEPARATOR)
-    texts = pc.if_else(checked.good, whole, None)
-    ids = checked.columns.get("id")
-    if ids is not None:
-        named = pc.binary_join_element_wise(b"id", ids.cast(pa.binary()), _SEPARATOR)
-        texts = pc.if_else(pc.not_equal(ids, ""), named, texts)
-    return pa.array([None if text is None else hash(text) for text in texts.to_pylist()], pa.int64())
+    if VIDEO not in checked.columns:
+        return
+    ids = checked.columns["id"]
+    named = pc.not_equal(ids, "")
+    if named.true_count:
+        part = checked.where(named)
+        yield part, part.columns["id"].cast(pa.binary()).to_pylist()
+    nameless = pc.and_not(checked.good, named)
+    if nameless.true_count:
+        part = checked.where(nameless)
+        yield part, key_texts(part, without_signature)
 
 
-def _unsigned(cells: pa.StringArray) -> pa.StringArray:
-    signed = pc.any(pc.match_substring(cells, "?")).as_py()
-    return pc.replace_substring_regex(cells, r"(?s)\?.*", "") if signed else cells
+def _hashes(texts: list[bytes]) -> pa.Int64Array:
+    return pa.array([hash(text) for text in texts], pa.int64())
 
 
-def _repeated(fingerprints: list[pa.Int64Array]) -> pa.Int64Array:
-    """Return the fingerprints that stand there twice; sorting takes less memory than counting."""
-    hashes = pa.concat_arrays(fingerprints).drop_null()
-    hashes = hashes.take(pc.array_sort_indices(hashes))
-    return hashes[1:].filter(pc.equal(hashes[1:], hashes[:-1])).unique()
+def _repeated(hashes: list[pa.Int64Array]) -> pa.Int64Array:
+    """Return the hashes that stand there twice; sorting takes less memory than counting."""
+    every = pa.concat_arrays(hashes)
+    every = every.take(pc.array_sort_indices(every))
+    return every[1:].filter(pc.equal(every[1:], every[:-1])).unique()
 
 
 def _report_repeats(path: Path, repeated: pa.Int64Array, findings: Findings) -> None:
-    """Read once more, and compare in full the rows whose fingerprints are not their own."""
+    """Read once more, and compare in full the rows whose hashes are not their own."""
     first: dict[bytes, int] = {}
     for checked in _checked(path, Findings()):
-        same = pc.is_in(_fingerprints(checked), repeated)
-        candidates = _filtered(checked, same)
-        for row, key, item_id, video in _identities(candidates):
-            earlier = first.setdefault(key, row)
-            if earlier == row:
-                continue
-            if item_id:
-                findings.add(row, "id", item_id, f"is the id of row {earlier} too", "give every row its own")
-            else:
-                findings.add(
-                    row,
-                    VIDEO,
-                    video,
-                    f"the same edit as row {earlier}: it is made once",
-                    "give the rows ids of their own to have it made again",
-                    Severity.WARNING,
-                )
+        for part, texts in _known_by(checked):
+            for place in pc.indices_nonzero(pc.is_in(_hashes(texts), repeated)).to_pylist():
+                row = part.rows[place]
+                earlier = first.setdefault(bytes.fromhex(digest(texts[place])), row)
+                if earlier != row:
+                    _report_repeat(part, place, earlier, findings)
 
 
-def _filtered(checked: Checked, mask: pa.BooleanArray) -> Checked:
-    places = pc.indices_nonzero(mask).to_pylist()
-    columns = {name: cells.filter(mask) for name, cells in checked.columns.items()}
-    return Checked([checked.rows[place] for place in places], columns, checked.good.filter(mask))
-
-
-def _identities(checked: Checked) -> Iterator[tuple[int, bytes, str, str]]:
-    """Yield row, identity, id and video of every row; a row with an id is known by that alone."""
-    ids = checked.columns.get("id", pa.repeat(pa.scalar(""), len(checked.rows)))
-    named = pc.not_equal(ids, "")
-    for place in pc.indices_nonzero(named).to_pylist():
-        item_id = ids[place].as_py()
-        yield checked.rows[place], _digest(item_id), item_id, ""
-    nameless = _filtered(checked, pc.and_not(checked.good, named))
-    # A local file counts by its name here: its bytes are read when the manifest runs.
-    for row, request in zip(nameless.rows, requests(nameless), strict=True):
-        yield row, bytes.fromhex(item_key(request, None, identify=without_signature)), "", request.video
-
-
-def _digest(item_id: str) -> bytes:
-    return hashlib.blake2b(item_id.encode(), digest_size=16).digest()
+def _report_repeat(part: Checked, place: int, earlier: int, findings: Findings) -> None:
+    row, item_id, video = (part.rows[place], *(part.columns[name][place].as_py() for name in ("id", VIDEO)))
+    if item_id:
+        findings.add(row, "id", item_id, f"is the id of row {earlier} too", "give every row its own")
+    else:
+        findings.add(
+            row,
+            VIDEO,
+            video,
+            f"the same edit as row {earlier}: it is made once",
+            "give the rows ids of their own to have it made again",
+            Severity.WARNING,
+        )

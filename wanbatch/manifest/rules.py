@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Rows whose cells are in the one form their rule leaves (720P, true, 5), and which rows are good."""
+    """Rows whose cells are in the one form their rule leaves (720P, true, 5), and which rows are good.
+
+    Every column is there but the images and tags that the manifest does not have, and a missing `video`.
+    """
 
     rows: Sequence[int]
     columns: Mapping[str, pa.StringArray]
@@ -47,6 +50,22 @@ class Checked:
     def image_columns(self) -> list[str]:
         """Name the columns of reference images that are there, in their order."""
         return [name for name in (*IMAGES, *LISTED_IMAGES) if name in self.columns]
+
+    def between(self, start: int, stop: int) -> Checked:
+        """Cut out some rows, without copying them."""
+        columns = {name: cells[start:stop] for name, cells in self.columns.items()}
+        return Checked(self.rows[start:stop], columns, self.good[start:stop])
+
+    def where(self, mask: pa.BooleanArray) -> Checked:
+        """Keep the rows under the mask."""
+        whole = mask.true_count == len(self.rows)
+        return self if whole else self.take(pc.indices_nonzero(mask).to_pylist())
+
+    def take(self, places: Sequence[int]) -> Checked:
+        """Pick some rows."""
+        indices = pa.array(places, pa.int64())
+        columns = {name: cells.take(indices) for name, cells in self.columns.items()}
+        return Checked([self.rows[place] for place in places], columns, self.good.take(indices))
 
 
 def inspect(cells: Cells, folder: Path, findings: Findings) -> Checked:
@@ -67,4 +86,6 @@ def inspect(cells: Cells, folder: Path, findings: Findings) -> Checked:
     check_seed(sheet)
     check_id(sheet)
     check_service(sheet)
+    for name in ("prompt", "negative_prompt", "seed", "id", "service"):
+        sheet.set_default(name, "")
     return Checked(cells.rows, sheet.columns, sheet.good)

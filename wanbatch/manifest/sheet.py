@@ -64,6 +64,8 @@ class Sheet:
 
     def set_default(self, name: str, default: str) -> None:
         """Write the default out, so that an empty cell and a cell that says it are the same edit."""
-        if default and name in self.columns:
-            cells = self.columns[name]
+        cells = self.columns.get(name)
+        if cells is None:
+            self.columns[name] = pa.repeat(default, len(self._rows))
+        elif default:
             self.columns[name] = pc.if_else(pc.equal(cells, ""), default, cells)
