@@ -59,7 +59,7 @@ class Check:
     """The check of a manifest, for those who go on with its rows in the same reading."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._findings = Findings()
         self._hashes = [pa.array([], pa.int64())]
         self._rows = 0
@@ -67,7 +67,7 @@ class Check:
 
     def read(self) -> Iterator[Checked]:
         """Stream the rows, the bad ones too; raises `ManifestError` when the file can't be read at all."""
-        for checked in _checked(self._path, self._findings):
+        for checked in _checked(self.path, self._findings):
             self._local_files = self._local_files or _names_local_files(checked)
             self._hashes += [_hashes(texts) for _, texts in _known_by(checked)]
             self._rows = max(self._rows, checked.rows[-1] if checked.rows else 0)
@@ -83,7 +83,7 @@ class Check:
         rows = max(self._rows, self._findings.last_row)
         repeated = _repeated(self._hashes)
         if len(repeated):
-            _report_repeats(self._path, repeated, self._findings)
+            _report_repeats(self.path, repeated, self._findings)
         return CheckReport(
             rows=rows,
             problems=self._findings.in_order(Severity.ERROR),

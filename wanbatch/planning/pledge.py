@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from datetime import timedelta
@@ -13,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wanbatch.errors import UsageError
 from wanbatch.files import replacing
-from wanbatch.planning.plan import keys_digest
+from wanbatch.manifest import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from wanbatch.manifest import Rows
     from wanbatch.options import RunOptions
     from wanbatch.planning.costs import Sums
     from wanbatch.planning.plan import Plan
@@ -73,7 +75,7 @@ def _difference(pledge: Pledge, options: RunOptions, service: Service, rates: Ra
         return "was made with other prices; plan again, or name the same --rate-card"
     if pledge.probed and not options.probe and options.budget is None:
         return "was made of inputs that were looked at; leave out --no-probe, or name a --budget"
-    if pledge.manifest_digest != keys_digest(Path(options.manifest)):
+    if pledge.manifest_digest != _keys_digest(Path(options.manifest)):
         return f"{options.manifest} has changed since, or is another manifest; plan again"
     return None
 
@@ -157,3 +159,27 @@ def _sums(sums: Sums) -> dict[str, Any]:
         "expected": amount(sums.expected),
         "worst": amount(sums.worst),
     }
+
+
+class KeysDigest:
+    """Tells one manifest from another: by the edits it asks for, in order, and for which service."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    def add(self, rows: Rows) -> None:
+        """Take in the next rows."""
+        lines = [f"{key}\0{name}\n" for key, name in zip(rows.keys, rows.texts("service"), strict=True)]
+        self._digest.update("".join(lines).encode())
+
+    def hexdigest(self) -> str:
+        """Give the digest of all rows so far: 32 hexadecimal digits."""
+        return self._digest.hexdigest()
+
+
+def _keys_digest(manifest: Path) -> str:
+    """Digest a whole manifest; raises `ManifestError`."""
+    digest = KeysDigest()
+    for rows in read_rows(manifest):
+        digest.add(rows)
+    return digest.hexdigest()
