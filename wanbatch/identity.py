@@ -36,7 +36,7 @@ https://www.alibabacloud.com/help/en/model-studio/get-temporary-file-url
 
 BUCKETS = ("s3://", "oss://", "gs://")
 
-_SIGNATURE_PARAMETERS = frozenset(
+SIGNATURE_PARAMETERS = frozenset(
     {
         *("expires", "ossaccesskeyid", "signature", "security-token"),  # OSS V1
         *("x-oss-signature", "x-oss-signature-version", "x-oss-credential", "x-oss-date"),  # OSS V4
@@ -54,7 +54,7 @@ _SIGNATURE_PARAMETERS = frozenset(
     }
 )
 """They open the object and never name it; `x-oss-process` is not among them, it makes another object."""
-_SIGNATURE_PREFIXES = ("x-amz-", "x-goog-")
+SIGNATURE_PREFIXES = ("x-amz-", "x-goog-")
 _AZURE_SIGNATURE = frozenset(
     {
         *("se", "sig", "sp", "sv", "sr", "st", "spr", "sip", "si", "ss", "srt", "sdd", "ses"),
@@ -98,7 +98,7 @@ def _without_signature(url: str, depth: int) -> str:
     kept = [
         (name, _kept_value(name, value, depth))
         for name, value in query
-        if name.lower() not in signs and not name.lower().startswith(_SIGNATURE_PREFIXES)
+        if name.lower() not in signs and not name.lower().startswith(SIGNATURE_PREFIXES)
     ]
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, urlencode(kept, errors="surrogateescape"), ""))
@@ -125,7 +125,7 @@ def _split(url: str) -> SplitResult:
 
 def _signature_names(names: set[str]) -> frozenset[str]:
     azure = {"sv", "sig"} <= names or {"se", "sig"} <= names
-    return _SIGNATURE_PARAMETERS | _AZURE_SIGNATURE if azure else _SIGNATURE_PARAMETERS
+    return SIGNATURE_PARAMETERS | _AZURE_SIGNATURE if azure else SIGNATURE_PARAMETERS
 
 
 def _kept_value(name: str, value: str, depth: int) -> str:

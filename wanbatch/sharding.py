@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wanbatch.errors import ManifestError, UsageError
 from wanbatch.journal import Outcome
-from wanbatch.manifest import check_manifest, read_manifest
+from wanbatch.manifest import check_manifest, read_rows
 from wanbatch.manifest.findings import Findings
 from wanbatch.manifest.sources import read_cells
 from wanbatch.options import parse_budget
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from wanbatch.journal import Journal
     from wanbatch.options import RunOptions
-
-_KEYS_AT_ONCE = 5_000
 
 
 class Account(BaseModel):
@@ -126,24 +124,14 @@ def standings(options: RunOptions, journal: Journal) -> Counter[str]:
     """Count a manifest's items by how they stand in the journal: an outcome, `open`, or `not begun`."""
     counts = Counter[str]()
     seen = set[bytes]()
-    for keys in _keys(Path(options.manifest)):
-        fresh = {key for key in keys if bytes.fromhex(key) not in seen}
+    for rows in read_rows(Path(options.manifest)):
+        fresh = {key for key in rows.keys if bytes.fromhex(key) not in seen}
         seen.update(map(bytes.fromhex, fresh))
         latest = journal.latest(fresh)
         for key in fresh:
             last = latest.get(key)
             counts["not begun" if last is None else "open" if last.open else str(last.outcome)] += 1
     return counts
-
-
-def _keys(path: Path) -> Iterator[list[str]]:
-    keys: list[str] = []
-    for item in read_manifest(path):
-        keys.append(item.key)
-        if len(keys) == _KEYS_AT_ONCE:
-            yield keys
-            keys = []
-    yield keys
 
 
 LEFT = frozenset({"open", "not begun", str(Outcome.NOT_CREATED)})
