@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from wanbatch.errors import UsageError
 from wanbatch.identity import is_url, item_key, media_identity, without_signature
-from wanbatch.models import EditRequest, Ratio, Resolution
+from wanbatch.models import AudioSetting, EditRequest, Ratio, Resolution
 
 OBJECT = "https://bucket.oss-ap-southeast-1.aliyuncs.com/clips/street.mp4"
 SECRETS = st.text("abcdefghijklmnopqrstuvwxyz0123456789+/=", min_size=12, max_size=40).map(
@@ -167,6 +167,7 @@ def test_a_key_has_everything_that_is_asked_for() -> None:
         EditRequest(video=OBJECT, resolution=Resolution.P720),
         EditRequest(video=OBJECT, ratio=Ratio.SQUARE),
         EditRequest(video=OBJECT, duration=2),
+        EditRequest(video=OBJECT, audio_setting=AudioSetting.ORIGIN),
         EditRequest(video=OBJECT, prompt_extend=False),
         EditRequest(video=OBJECT, watermark=True),
         EditRequest(video=OBJECT, seed=0),

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -299,6 +301,35 @@ async def test_the_dearest_rows_come_first(tmp_path: Path) -> None:
     assert "s3cr3t" not in json.dumps(as_json(plan))
 
 
+async def test_of_rows_that_cost_the_same_the_first_are_shown(tmp_path: Path) -> None:
+    """Where no price is known the longest rows are the dearest, whatever their resolution, and the first of them."""
+    lines = (
+        {"video": f"https://x.example.com/{number}.mp4", "resolution": "720P" if number % 2 else "1080P"}
+        for number in range(3_000)
+    )
+    asked = options(tmp_path, rows(tmp_path / "m.csv", *lines), service="http://127.0.0.1:1/api/v1")
+    assert [dear.row for dear in (await make_plan(asked)).dearest] == list(range(1, 11))
+
+
+async def test_the_same_edit_is_counted_once_however_far_apart(tmp_path: Path) -> None:
+    """Rows without ids that ask for the same are one edit, thousands of rows apart too."""
+    lines = ({"video": f"https://x.example.com/{number % 2_500}.mp4"} for number in range(4_000))
+    plan = await make_plan(options(tmp_path, rows(tmp_path / "m.csv", *lines)))
+    assert plan.counts == {Standing.NEW: 2_500, Standing.DUPLICATE: 1_500}
+    assert plan.new.edits == 2_500
+
+
+async def test_shares_cut_a_manifest_up(tmp_path: Path) -> None:
+    """Every row falls into one share, and rows for another service into none."""
+    lines = [{"video": f"https://x.example.com/{number}.mp4", "service": ""} for number in range(50)]
+    manifest = rows(
+        tmp_path / "m.csv", *lines, {"video": "https://x.example.com/v.mp4", "service": "beijing"}
+    )
+    parts = [await make_plan(options(tmp_path, manifest, share=f"{part}/3")) for part in (1, 2, 3)]
+    assert sum(part.counts[Standing.NEW] for part in parts) == 50
+    assert sum(part.counts[Standing.ELSEWHERE] for part in parts) == 2 * 50 + 3
+
+
 async def test_a_tag_that_names_every_row_is_bounded(tmp_path: Path) -> None:
     """A tag with very many values is added up in full, the later ones together."""
     lines = [
@@ -404,6 +435,19 @@ def reordered(text: str) -> str:
     return "".join([*lines, two, one])
 
 
+async def test_the_digest_is_of_the_rows_alone(tmp_path: Path) -> None:
+    """Another format, which is read in other blocks, is the same manifest; another service for a row is not."""
+    lines = [{"video": f"https://x.example.com/{number}.mp4", "service": ""} for number in range(6_000)]
+    pq.write_table(pa.Table.from_pylist(lines), tmp_path / "m.parquet")
+    rows(tmp_path / "m.csv", *lines)
+    rows(tmp_path / "other.csv", *lines[:-1], lines[-1] | {"service": "beijing"})
+    digests = [
+        (await make_plan(options(tmp_path, tmp_path / name))).digest
+        for name in ("m.csv", "m.parquet", "other.csv")
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
 async def test_a_new_signature_is_no_new_manifest(tmp_path: Path, account: Account) -> None:
     """URLs that were signed anew, and a run that was stopped and goes on, keep to the plan."""
     url = "https://x.example.com/{}.mp4?seconds=3.00&Expires=1&Signature="
@@ -484,3 +528,20 @@ async def test_a_bad_manifest_has_no_plan(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         await make_plan(options(tmp_path, bad))
     assert [problem.row for problem in caught.value.problems] == [1, 2, 3]
+
+
+async def test_what_is_found_wrong_last_refuses_the_whole_plan(tmp_path: Path) -> None:
+    """Ids that are there twice and a bad row at the end are found, and nothing is fetched or made before."""
+    lines = [
+        {"video": f"https://x.example.com/{number}.mp4", "id": f"{number % 12_000}"}
+        for number in range(12_001)
+    ]
+    bad = rows(tmp_path / "bad.csv", *lines, {"video": "https://x.example.com/v.mp4", "duration": "11"})
+    for probe in (False, True):
+        with pytest.raises(ManifestError) as caught:
+            await make_plan(options(tmp_path, bad, probe=probe))
+        assert [(problem.row, problem.column) for problem in caught.value.problems] == [
+            (12_001, "id"),
+            (12_002, "duration"),
+        ]
+    assert names(tmp_path) == ["bad.csv"]

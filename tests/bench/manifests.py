@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.bench.setting import Setting
 
 _OURS = "ours"
+_CHECK = "check"
 _MB = 1_000_000
 
 
@@ -27,20 +28,21 @@ def measure(setting: Setting, folder: Path, _: dict[str, str]) -> Iterator[Figur
         name: [run("manifests", name, str(manifest)).told for _ in range(setting.runs)] for name in _READERS
     }
     medians = {name: middle(runs) for name, runs in found.items()}
-    for measure_, what, name, unit, goal in (
-        ("M8", "peak memory above idle, check + plan", "mb", "MB", 200),
-        ("M9", "check + plan", "speed", "rows/s", 200_000),
+    for measure_, what, ours, name, unit, goal in (
+        ("M8", "peak memory above idle, check + plan", _OURS, "mb", "MB", 200),
+        ("M9", "check + plan", _OURS, "speed", "rows/s", 200_000),
+        ("M9", "check alone", _CHECK, "speed", "rows/s", None),
     ):
         yield Figure(
             measure=measure_,
             what=what,
             unit=unit,
-            ours=medians[_OURS][name],
+            ours=medians[ours][name],
             goal=goal,
             at_least=measure_ == "M9",
-            peers={peer: medians[peer][name] for peer in _READERS if peer != _OURS},
-            runs=[one[name] for one in found[_OURS]],
-            note=f"{setting.rows:,} rows; the peers only read, they check and plan nothing",
+            peers={peer: medians[peer][name] for peer in _READERS if peer not in {_OURS, _CHECK}},
+            runs=[one[name] for one in found[ours]],
+            note=f"{setting.rows:,} rows, which a plan checks while it reads them; the peers only read",
         )
 
 
@@ -55,10 +57,10 @@ def _write(path: Path, rows: int) -> Path:
     return path
 
 
-def _check_and_plan() -> Callable[[Path], int]:
+def _plan() -> Callable[[Path], int]:
     import asyncio  # noqa: PLC0415 - each reader imports its own, before the clock starts
 
-    import pandas as pd  # noqa: F401, PLC0415 - pyarrow imports it when it makes its first array
+    import pandas as pd  # noqa: F401, PLC0415 - pyarrow does when it makes its first array
 
     from wanbatch.options import RunOptions  # noqa: PLC0415
     from wanbatch.planning import make_plan  # noqa: PLC0415
@@ -69,6 +71,14 @@ def _check_and_plan() -> Callable[[Path], int]:
         return asyncio.run(make_plan(options)).new.edits
 
     return read
+
+
+def _check() -> Callable[[Path], int]:
+    import pandas as pd  # noqa: F401, PLC0415 - see `_plan`
+
+    from wanbatch.manifest import check_manifest  # noqa: PLC0415
+
+    return lambda path: check_manifest(path).rows
 
 
 def _pandas_dicts() -> Callable[[Path], int]:
@@ -98,7 +108,8 @@ def _arrow_stream() -> Callable[[Path], int]:
 
 
 _READERS: dict[str, Callable[[], Callable[[Path], int]]] = {
-    _OURS: _check_and_plan,
+    _OURS: _plan,
+    _CHECK: _check,
     "pandas to dicts": _pandas_dicts,
     "csv.DictReader": _dict_reader,
     "pyarrow stream": _arrow_stream,
