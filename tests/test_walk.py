@@ -16,9 +16,10 @@ import pytest
 
 from tests.conftest import Account, emulated, options, point_to, write_manifest
 from wanbatch import walk
-from wanbatch.errors import AccountStopped, ClaimLost, ExitCode, ManifestError, NeverSent, UsageError
+from wanbatch.errors import AccountStopped, ClaimLost, ExitCode, ManifestError, NeverSent, Parked, UsageError
 from wanbatch.journal import Attempt, Journal, State
 from wanbatch.ledger import Ledger
+from wanbatch.manifest import read_manifest
 from wanbatch.opening import open_session
 from wanbatch.options import RunOptions
 from wanbatch.pace import SystemClock
@@ -190,6 +191,21 @@ async def test_without_a_list_a_doubt_is_parked(tmp_path: Path, account: Account
     again = await edit(asked)
     assert again.exit_code is ExitCode.PARKED
     assert len(account.get("tasks")["tasks"]) == 3
+
+
+async def test_a_doubt_is_not_parked_for_the_troubles_of_an_earlier_one(
+    tmp_path: Path, account: Account
+) -> None:
+    """Where the list was gone and is back, one bad answer of it parks nothing."""
+    manifest = write_manifest(tmp_path / "m.csv", 2)
+    first, second = read_manifest(manifest)
+    async with open_session(options(tmp_path, manifest)) as session:
+        account.faults({"kind": "accept-then-drop"}, {"kind": "list-absent"})
+        with pytest.raises(Parked):
+            await submit(session, Work(first, session.window.occupy(), 1))
+        account.faults({"kind": "accept-then-drop"}, {"kind": "5xx", "on": "list", "count": 1})
+        found = await submit(session, Work(second, session.window.occupy(), 1))
+    assert found.task_id in {task["task_id"] for task in account.get("tasks")["tasks"]}
 
 
 async def test_a_service_fault_gets_a_new_attempt_and_moderation_does_not(

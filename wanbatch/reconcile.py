@@ -128,7 +128,7 @@ class Reconciler:
             self._give_up_lost_claims(waiting, unanswered)
             candidates = await self._candidates(listing, unanswered)
         except Refused as error:
-            self._denials += list_denied(error)
+            self._denials = self._denials + 1 if list_denied(error) else 0
             if self._denials >= _DENIALS:
                 await self._park_all(f"the task list can't be had ({error})")
             else:
@@ -235,6 +235,7 @@ class Reconciler:
     async def _park_all(self, why: str) -> None:
         for waiting in list(self._waiting.values()):
             await self._park(waiting, why)
+        self._failing_since, self._denials = None, 0  # the next doubt is not to suffer for these
 
     async def _park(self, waiting: _Waiting, why: str) -> None:
         try:
