@@ -31,7 +31,7 @@ _AUDIO_SETTINGS = {each.value: each for each in AudioSetting}
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Some good rows in the order of their manifest, and what their keys are; never empty."""
+    """Some good rows in the order of their manifest, and their keys."""
 
     checked: Checked
     keys: Sequence[str]
