@@ -51,7 +51,7 @@ async def make_plan(options: RunOptions, *, clock: Clock | None = None) -> Plan:
     plan = await asyncio.to_thread(_blank, options, (clock or SystemClock()).now())
     async with _books(options) as books:
         if books.journal:
-            await books.durably(_note_open, plan, books.journal)
+            await books.apart(_note_open, plan, books.journal)
         await _read_rows(plan, books)
     plan.dearest.sort(reverse=True)
     return plan
@@ -81,29 +81,30 @@ def _refuse(options: RunOptions, report: CheckReport) -> None:
 class _Books:
     journal: Journal | None
     inputs: Inputs | None
-    durably: Callable[..., Any]
+    apart: Callable[..., Any]
+    """Does one thing at a time in a thread of its own; each thread of several would keep memory of its own."""
 
 
 @asynccontextmanager
 async def _books(options: RunOptions) -> AsyncIterator[_Books]:
     """Open the journal; one that is not there yet is only made to remember inputs in."""
     loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1, thread_name_prefix="journal") as thread:
+    with ThreadPoolExecutor(1, thread_name_prefix="plan") as thread:
 
-        async def durably(change: Callable[..., Any], *args: Any) -> Any:
-            return await loop.run_in_executor(thread, partial(change, *args))
+        async def apart(work: Callable[..., Any], *args: Any) -> Any:
+            return await loop.run_in_executor(thread, partial(work, *args))
 
         if not (options.probe or _is_there(options.journal_url)):
-            yield _Books(None, None, durably)
+            yield _Books(None, None, apart)
             return
-        journal: Journal = await durably(Journal.open, options.journal_url)
-        inputs = Inputs(journal, durably) if options.probe else None
+        journal: Journal = await apart(Journal.open, options.journal_url)
+        inputs = Inputs(journal, apart) if options.probe else None
         try:
-            yield _Books(journal, inputs, durably)
+            yield _Books(journal, inputs, apart)
         finally:
             if inputs:
                 await inputs.aclose()
-            await durably(journal.close)
+            await apart(journal.close)
 
 
 def _is_there(journal: str) -> bool:
@@ -129,7 +130,7 @@ async def _read_rows(plan: Plan, books: _Books) -> None:
 
     check, digest, seen = Check(Path(plan.options.manifest)), KeysDigest(), set[int]()
     parts = _good_rows(check)
-    while rows := await asyncio.to_thread(next, parts, None):
+    while rows := await books.apart(next, parts, None):
         digest.add(rows)
         standings = await _standings(rows, plan, books, seen)
         lengths = await _lengths(rows, standings, plan, books.inputs)
@@ -143,7 +144,7 @@ async def _read_rows(plan: Plan, books: _Books) -> None:
             strict=True,
         )
         plan.add(wanted, [priced(*kind) for kind in kinds])
-    report = await asyncio.to_thread(check.report)
+    report = await books.apart(check.report)
     _refuse(plan.options, report)
     plan.rows, plan.digest = report.rows, digest.hexdigest()
 
@@ -158,7 +159,7 @@ def _good_rows(check: Check) -> Iterator[Rows]:
 async def _standings(rows: Rows, plan: Plan, books: _Books, seen: set[int]) -> list[Standing]:
     latest: Mapping[str, Attempt] = {}
     if books.journal:
-        latest = await books.durably(books.journal.latest, rows.keys)
+        latest = await books.apart(books.journal.latest, rows.keys)
     each = zip(rows.keys, rows.texts("id"), _ours(rows, plan), strict=True)
     standings = []
     for key, item_id, ours in each:
