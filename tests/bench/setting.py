@@ -15,7 +15,7 @@ class Setting:
     """Of the first run; each run after it takes the next."""
     runs: int = 3
     """Medians are of so many."""
-    items: int = 300
+    items: int = 200
     """Edits in a run that is timed."""
     speed: int = 50
     """Emulated seconds per second of the runs that are timed."""
