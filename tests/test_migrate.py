@@ -68,7 +68,8 @@ def test_every_row_is_one_shard_s(rows: int, shards: int, accounts: int, wanted:
 def takes(run: RunOptions, item: Item) -> bool:
     """Say whether a run edits an item."""
     first, last = run.row_range
-    return first <= item.row <= (last or item.row) and is_ours(item, run, find_service(run.service))
+    within = first <= item.row <= (last or item.row)
+    return within and is_ours(item.key, item.service, run, find_service(run.service))
 
 
 @pytest.mark.parametrize(

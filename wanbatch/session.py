@@ -334,7 +334,7 @@ class Session:
                 if (
                     item.key in seen
                     or item.key in self._in_hand
-                    or not is_ours(item, self.options, self.service)
+                    or not is_ours(item.key, item.service, self.options, self.service)
                 ):
                     self.progress.count(duplicates=1)
                     continue
@@ -379,11 +379,9 @@ class Session:
         return await self._inputs.seconds(item)
 
 
-def is_ours(item: Item, options: RunOptions, service: Service) -> bool:
+def is_ours(key: str, named: str | None, options: RunOptions, service: Service) -> bool:
     """Say whether an item is for this run: it names this service, or none and falls into our share."""
-    if item.service is None:
-        return options.has_share_of(item.key)
-    return item.service in {options.service, service.name}
+    return named in {options.service, service.name} if named else options.has_share_of(key)
 
 
 def next_number(last: Attempt | None, retry: Collection[str]) -> int | None:

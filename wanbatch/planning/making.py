@@ -160,10 +160,9 @@ async def _standings(rows: Rows, plan: Plan, books: _Books, seen: set[int]) -> l
     latest: Mapping[str, Attempt] = {}
     if books.journal:
         latest = await books.apart(books.journal.latest, rows.keys)
-    each = zip(rows.keys, rows.texts("id"), _ours(rows, plan), strict=True)
     standings = []
-    for key, item_id, ours in each:
-        if not ours:
+    for key, item_id, service in zip(rows.keys, rows.texts("id"), rows.texts("service"), strict=True):
+        if not is_ours(key, service, plan.options, plan.service):
             standing = Standing.ELSEWHERE
         elif not item_id and _is_repeated(key, seen):
             standing = Standing.DUPLICATE
@@ -171,13 +170,6 @@ async def _standings(rows: Rows, plan: Plan, books: _Books, seen: set[int]) -> l
             standing = _standing(latest.get(key), plan)
         standings.append(standing)
     return standings
-
-
-def _ours(rows: Rows, plan: Plan) -> Sequence[bool]:
-    """Say which rows are for this run: all are that name no service, when it has no share."""
-    if plan.options.share is None and not any(rows.texts("service")):
-        return [True] * len(rows.keys)
-    return [is_ours(item, plan.options, plan.service) for item in rows.items()]
 
 
 def _is_repeated(key: str, seen: set[int]) -> bool:
