@@ -196,7 +196,7 @@ def test_the_command_writes_both(tmp_path: Path) -> None:
     assert (html.exit_code, focus.exit_code) == (0, 0)
     assert Counter(item["id"] for item in data_of((tmp_path / "p.html").read_text())) == {"b": 1, "c": 1}
     assert len((tmp_path / "f.csv").read_text().splitlines()) == 2
-    assert "left out 1 attempts of unknown cost" in focus.output
+    assert "left out 1 attempt of unknown cost" in focus.output
 
 
 def test_both_keep_to_a_period(tmp_path: Path) -> None:
