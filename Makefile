@@ -45,8 +45,8 @@ JSON ?=
 bench: setup ## the measures beside the peers': make bench ONLY=M4,M5 JSON=bench.json
 	$(BIN)/python -m tests.bench --only '$(ONLY)' $(if $(JSON),--json '$(JSON)')
 
-ROWS ?= 1200
-cluster-test: setup ## a cluster on this machine, one of whose workers dies: make cluster-test ROWS=1200
+ROWS ?= 2000
+cluster-test: setup ## a cluster on this machine, one of whose workers dies: make cluster-test ROWS=2000
 	$(BIN)/python -m tests.cluster $(ROWS)
 
 check: setup ## lint, format, types, architecture

@@ -334,4 +334,4 @@ def main(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_200)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2_000)
