@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KEY = "sk-emulator"
+WANBATCH = Path(sys.executable).with_name("wanbatch")
+RUN = (str(WANBATCH), "run", "m.csv", "--service", "emulator", "--no-probe", "--poll-interval", "0.2")
+"""The command, in a folder with an `m.csv`."""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,9 @@ import httpx
 import pandas as pd
 import pytest
 
-from tests.conftest import Account, environment, write_manifest
+from tests.conftest import RUN, Account, environment, write_manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("prefect")]
-
-WANBATCH = Path(sys.executable).with_name("wanbatch")
 
 
 @contextmanager
@@ -69,19 +67,8 @@ def _until_healthy(api: str, server: subprocess.Popen[bytes]) -> None:
 def run(folder: Path, account: Account, api: str, *more: str) -> subprocess.CompletedProcess[str]:
     """Run `wanbatch run` in a folder."""
     settings = environment(account, folder / "prefect") | {"PREFECT_API_URL": api}
-    command = [
-        str(WANBATCH),
-        "run",
-        "m.csv",
-        "--service",
-        "emulator",
-        "--poll-interval",
-        "0.2",
-        "--no-probe",
-        *more,
-    ]
     return subprocess.run(
-        command, cwd=folder, env=settings, capture_output=True, text=True, timeout=200, check=False
+        [*RUN, *more], cwd=folder, env=settings, capture_output=True, text=True, timeout=200, check=False
     )
 
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Account, environment, options, write_manifest
-from tests.test_flow import WANBATCH
+from tests.conftest import WANBATCH, Account, environment, options, write_manifest
 from wanbatch import walk
 from wanbatch.logs import JsonLines, guard, show
 from wanbatch.opening import open_session

@@ -25,9 +25,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
 from tests.cluster.settings import server_settings
-from tests.conftest import KEY, emulated, options, write_manifest
+from tests.conftest import KEY, WANBATCH, emulated, options, write_manifest
 from tests.conftest import Account as Emulated
-from tests.test_flow import WANBATCH, runs_of, serving_prefect
+from tests.test_flow import runs_of, serving_prefect
 from wanbatch import walk
 from wanbatch.errors import ClaimLost, UsageError
 from wanbatch.journal import Journal

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import Account, emulated, options, point_to, write_manifest
+from tests.conftest import WANBATCH, Account, emulated, options, point_to, write_manifest
 from tests.emulator.kit import make_clip
 from tests.rows import a_batch, a_row
 from wanbatch import walk
@@ -44,7 +44,6 @@ from wanbatch.pricing import RateCard
 from wanbatch.settings import ADDRESS_VARIABLE, KEY_VARIABLE, Limits
 from wanbatch.summary import Summary, summarise
 
-WANBATCH = Path(sys.executable).with_name("wanbatch")
 CARD = RateCard.load("singapore")
 DAY = datetime(2026, 11, 22, tzinfo=UTC).date()
 FRAMES_S = Decimal("0.2")

@@ -17,9 +17,9 @@ import pytest
 
 from tests.bucketstore import KEY_ID, SECRET, serving_store
 from tests.collector import Collector, collecting
-from tests.conftest import emulated
+from tests.conftest import WANBATCH, emulated
 from tests.echoing import Gateway, echoing
-from tests.test_flow import WANBATCH, runs_of, serving_prefect
+from tests.test_flow import runs_of, serving_prefect
 from wanbatch.settings import ADDRESS_VARIABLE, KEY_VARIABLE
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.xdist_group("secrets")]

@@ -16,8 +16,8 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.slots import holding, open_shared
-from tests.conftest import Account, emulated, environment, options, point_to, write_manifest
-from tests.test_flow import WANBATCH, serving_prefect
+from tests.conftest import WANBATCH, Account, emulated, environment, options, point_to, write_manifest
+from tests.test_flow import serving_prefect
 from wanbatch import walk
 from wanbatch.errors import ExitCode, UsageError
 from wanbatch.summary import summarise

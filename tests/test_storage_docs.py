@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.bucketstore import Store, served_store, store
-from tests.conftest import emulated, environment
-from tests.test_flow import WANBATCH, prefect_server
+from tests.conftest import WANBATCH, emulated, environment
+from tests.test_flow import prefect_server
 from tests.test_probe import clip
 from tests.test_walk import attempts
 from wanbatch.naming import FIELDS

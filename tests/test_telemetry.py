@@ -23,8 +23,7 @@ from opentelemetry.trace import StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.collector import Collector, attributes, collecting
-from tests.conftest import Account, environment, options, write_manifest
-from tests.test_flow import WANBATCH
+from tests.conftest import WANBATCH, Account, environment, options, write_manifest
 from wanbatch import telemetry, walk, wire
 from wanbatch.errors import LeftOpen, UsageError
 from wanbatch.ledger import Ledger

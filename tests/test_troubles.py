@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Account, emulated, environment, options, point_to, write_manifest
-from tests.test_flow import WANBATCH, prefect_server, serving_prefect
+from tests.conftest import RUN, WANBATCH, Account, emulated, environment, options, point_to, write_manifest
+from tests.test_flow import prefect_server, serving_prefect
 from tests.test_walk import attempts, books_agree, edit
 from wanbatch import walk
 from wanbatch.errors import ExitCode, JournalError, LedgerError, StorageError
@@ -60,18 +60,8 @@ def test_a_signal_ends_a_run_in_good_order(
     with emulated(speed=60) as account:
         write_manifest(tmp_path / "m.csv", 12)
         settings = environment(account, tmp_path / "prefect") | {"PREFECT_API_URL": prefect_server}
-        command = [
-            str(WANBATCH),
-            "run",
-            "m.csv",
-            "--service",
-            "emulator",
-            "--no-probe",
-            "--poll-interval",
-            "0.2",
-        ]
         running = subprocess.Popen(
-            command, cwd=tmp_path, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            RUN, cwd=tmp_path, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         while len(account.bill()) < 2:
             assert running.poll() is None
@@ -81,9 +71,7 @@ def test_a_signal_ends_a_run_in_good_order(
         assert running.returncode == ExitCode.INCOMPLETE, told
         assert "Run it again to go on" in told
         assert "Traceback" not in told
-        again = subprocess.run(
-            command, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False
-        )
+        again = subprocess.run(RUN, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
         assert again.returncode == 0, again.stdout + again.stderr
         assert len(account.get("tasks")["tasks"]) == 12
         books_agree(tmp_path, account)
@@ -266,18 +254,8 @@ def test_a_prefect_server_that_dies_takes_nothing_with_it(tmp_path: Path) -> Non
     with serving_prefect(tmp_path / "server") as (api, server), emulated(speed=60) as account:
         write_manifest(tmp_path / "m.csv", 8)
         settings = environment(account, tmp_path / "prefect") | {"PREFECT_API_URL": api}
-        command = [
-            str(WANBATCH),
-            "run",
-            "m.csv",
-            "--service",
-            "emulator",
-            "--no-probe",
-            "--poll-interval",
-            "0.2",
-        ]
         running = subprocess.Popen(
-            command, cwd=tmp_path, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            RUN, cwd=tmp_path, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         while not account.bill():
             assert running.poll() is None

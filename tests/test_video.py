@@ -11,8 +11,8 @@ import av
 import pandas as pd
 import pytest
 
-from tests.conftest import emulated, environment
-from tests.test_flow import WANBATCH, prefect_server
+from tests.conftest import WANBATCH, emulated, environment
+from tests.test_flow import prefect_server
 from wanbatch.samples import make_samples
 
 __all__ = ["prefect_server"]

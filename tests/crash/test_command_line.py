@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Account, emulated, environment, write_manifest
+from tests.conftest import RUN, Account, emulated, environment, write_manifest
 from tests.crash import books
 
-_WANBATCH = Path(sys.executable).with_name("wanbatch")
 _LOST_ANSWERS = (
     {"kind": "accept-then-drop", "nth": 2},
     {"kind": "drop-before-accept", "nth": 4},
@@ -42,18 +40,8 @@ def test_the_command_is_killed_and_run_again(tmp_path: Path) -> None:
 
 def _started(folder: Path, account: Account) -> subprocess.Popen[str]:
     """Start the command as the head of a group of its own, so that what it starts dies with it."""
-    command = [
-        str(_WANBATCH),
-        "run",
-        "m.csv",
-        "--service",
-        "emulator",
-        "--poll-interval",
-        "0.2",
-        "--no-probe",
-    ]
     settings = environment(account, folder / "prefect")
-    return subprocess.Popen(command, cwd=folder, env=settings, text=True, start_new_session=True)
+    return subprocess.Popen(RUN, cwd=folder, env=settings, text=True, start_new_session=True)
 
 
 def _wait_for_tasks(account: Account, count: int, command: subprocess.Popen[str]) -> None:
