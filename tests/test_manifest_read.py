@@ -48,6 +48,7 @@ WRITERS: Mapping[str, Callable[[Path, list[Row]], None]] = {
     "m.csv": write_csv,
     "crlf.csv": lambda path, rows: write_csv(path, rows, end="\r\n"),
     "marked.csv": lambda path, rows: write_csv(path, rows, mark="\ufeff"),
+    "semicolons.csv": lambda path, rows: write_csv(path, rows, delimiter=";", mark="\ufeff"),
     "m.tsv": lambda path, rows: write_csv(path, rows, delimiter="\t"),
     "m.jsonl": write_json_lines,
     "m.parquet": write_parquet,

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from wanbatch.manifest.cells import Cells
     from wanbatch.manifest.findings import Findings
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_DELIMITERS = {".csv": b",", ".tsv": b"\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
 _PARQUET = (".parquet", ".pq")
 _COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
 _FORMATS = (*_DELIMITERS, *_JSON_LINES, *_PARQUET)
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_HEADER_SIZE = 65_536
 
 
 def read_cells(path: Path, findings: Findings) -> Iterator[Cells]:
@@ -86,13 +87,21 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
 def _batches(path: Path, kind: str, codec: str | None, findings: Findings) -> Iterator[Cells]:
     if kind in _PARQUET:
         return read_parquet(path, findings)
-    _refuse_utf16(path, codec)
+    header = _first_line(path, codec)
+    if header[:2] in _UTF16_MARKS:
+        raise ManifestError(f"{path}: the file is UTF-16; save it as UTF-8 (Excel: CSV UTF-8)")
     if kind in _JSON_LINES:
         return read_json_lines(path, codec, findings)
-    return read_delimited(path, codec, _DELIMITERS[kind], findings)
+    return read_delimited(path, codec, _delimiter(kind, header), findings)
 
 
-def _refuse_utf16(path: Path, codec: str | None) -> None:
+def _delimiter(kind: str, header: bytes) -> str:
+    """Where the decimal point is a comma, Excel's CSV is separated by semicolons."""
+    usual = _DELIMITERS[kind]
+    return (b";" if b";" in header and usual not in header else usual).decode()
+
+
+def _first_line(path: Path, codec: str | None) -> bytes:
     with open_stream(path, codec) as stream:
-        if stream.read(2) in _UTF16_MARKS:
-            raise ManifestError(f"{path}: the file is UTF-16; save it as UTF-8 (Excel: CSV UTF-8)")
+        beginning: bytes = stream.read(_HEADER_SIZE)
+    return beginning.partition(b"\n")[0].partition(b"\r")[0]
