@@ -300,7 +300,9 @@ async def test_what_is_wrong_is_found_before_anything_is_submitted(
     with pytest.raises(UsageError, match="--rate-card"):
         await edit(options(tmp_path, manifest, service=account.url, budget="5"))
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-wrong")
-    with pytest.raises(AccountStopped, match="InvalidApiKey"):
+    with pytest.raises(
+        AccountStopped, match=r"^InvalidApiKey .*provided; give a valid API key of the same region"
+    ):
         await edit(options(tmp_path, manifest))
     monkeypatch.delenv("DASHSCOPE_API_KEY")
     with pytest.raises(UsageError, match="DASHSCOPE_API_KEY"):

@@ -39,7 +39,7 @@ from wanbatch.pace import delay
 from wanbatch.pricing import worst_seconds
 from wanbatch.progress import announce
 from wanbatch.redact import scrub
-from wanbatch.watch import TASK_LIFE
+from wanbatch.watch import TASK_LIFE, account_stopped
 from wanbatch.wire import url_expiry
 
 if TYPE_CHECKING:
@@ -235,12 +235,7 @@ async def _turned_away(session: Session, work: Work, attempt: Attempt, error: Re
     ruling = rule(error.http_status, error.code, error.message)
     if ruling.verdict is Verdict.STOP_RUN:
         await session.durably(session.journal.unsent, attempt)
-        raise AccountStopped(
-            http_status=error.http_status,
-            code=error.code,
-            message=f"{scrub(error.message)} {ruling.mend}",
-            request_id=error.request_id,
-        )
+        raise account_stopped(error)
     if ruling.verdict not in {Verdict.THROTTLED, Verdict.TRANSIENT}:
         raise error
     attempt = await session.durably(session.journal.unsent, attempt)

@@ -301,10 +301,11 @@ def list_denied(error: Refused) -> bool:
 
 
 def account_stopped(error: Refused) -> AccountStopped:
-    """Make the error that ends the run of one that would meet every request."""
+    """Make the error that ends the run of one that would meet every request; it says what to do about it."""
+    mend = rule(error.http_status, error.code, error.message).mend
     return AccountStopped(
         http_status=error.http_status,
         code=error.code,
-        message=scrub(error.message),
+        message=f"{scrub(error.message).rstrip('. ')}; {mend}",
         request_id=error.request_id,
     )
