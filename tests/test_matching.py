@@ -91,10 +91,9 @@ def test_nothing_in_the_list_proves_absence() -> None:
 
 
 def test_strangers_are_left_alone() -> None:
-    """Another prompt, another length, another time, another size: none of them is ours."""
+    """Another prompt, another time, another size: none of them is ours."""
     strangers = [
         candidate("prompt", prompt="noir"),
-        candidate("length", seconds="7.50"),
         candidate("early", at=-30),
         candidate("late", at=500),
         candidate("size", sr=1080),
@@ -102,6 +101,13 @@ def test_strangers_are_left_alone() -> None:
     matching = match([doubt("a")], strangers)
     assert adopted(matching) == {}
     assert absent(matching) == {"a"}
+
+
+def test_another_length_proves_nothing() -> None:
+    """A task of our prompt and time that was billed for another length is not adopted, and nothing is sent again."""
+    matching = match([doubt("a")], [candidate("length", seconds="7.50")])
+    assert adopted(matching) == {}
+    assert absent(matching) == set()
 
 
 def test_time_alone_is_no_evidence() -> None:

@@ -269,6 +269,22 @@ async def test_inputs_are_looked_at_once(tmp_path: Path) -> None:
     assert second.problems == []
 
 
+async def test_a_run_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A video that was replaced by a longer one since the plan is not paid for out of a budget for the short one."""
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    make_clip(clips / "a.mp4", seconds=2)
+    with emulated(render=True, media=clips) as account:
+        point_to(account, monkeypatch)
+        manifest = rows(tmp_path / "m.csv", {"video": f"{account.origin}/media/a.mp4", "resolution": "720P"})
+        asked = options(tmp_path, manifest, probe=True, budget="0.60")
+        assert (await make_plan(asked)).new.worst < Decimal("0.60")
+        make_clip(clips / "a.mp4", seconds=9)
+        async with open_session(asked) as session:
+            await walk.edit_videos(session, walk.Steps())
+        assert account.bill() == []
+
+
 async def test_without_probing_nothing_is_made(tmp_path: Path) -> None:
     """A plan that looks at no input leaves the disk as it was, and takes every length for unknown."""
     manifest = write_manifest(tmp_path / "m.csv", 3)

@@ -208,6 +208,22 @@ async def test_a_damaged_journal_is_said_so_and_rebuilt(tmp_path: Path) -> None:
     assert summary.counts == {"done_before": 4}
 
 
+@pytest.mark.usefixtures("account")
+async def test_a_ledger_without_its_journal_is_not_paid_for_again(tmp_path: Path) -> None:
+    """Beside a ledger an empty journal starts nothing; restored from it, it knows what is paid."""
+    asked = options(tmp_path, write_manifest(tmp_path / "m.csv", 4))
+    await edit(asked)
+    for path in (tmp_path / "ledger").glob("journal.db*"):
+        path.rename(tmp_path / path.name)
+    for other in (asked, options(tmp_path, tmp_path / "m.csv", journal=str(tmp_path / "other.db"))):
+        with pytest.raises(JournalError, match=r"is empty, and .*attempts is not.*wanbatch restore"):
+            await edit(other)
+    assert wanbatch(tmp_path, "restore").returncode == 0
+    assert (await edit(asked)).counts == {"done_before": 4}
+    again = wanbatch(tmp_path, "restore")
+    assert (again.returncode, "there is a journal here" in again.stderr) == (ExitCode.USAGE, True)
+
+
 async def edit_with_a_journal_that_breaks(folder: Path) -> None:
     """Run the walk, and take the journal's table away under it."""
     async with open_session(options(folder, write_manifest(folder / "m.csv", 6))) as session:

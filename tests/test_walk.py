@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pandas as pd
 import pytest
 
@@ -163,8 +164,30 @@ async def test_a_machine_that_slept_looks_again_before_it_submits(
     assert (len(asked_again), account.get("tasks")["tasks"]) == (1, [])
 
 
+async def test_a_machine_that_slept_while_it_connected_does_not_submit(
+    tmp_path: Path, account: Account
+) -> None:
+    """What another run did while the connection was made is not done again."""
+    clock, asked = SleepyClock(), options(tmp_path, write_manifest(tmp_path / "m.csv", 1))
+
+    class Network(httpx.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if request.method == "POST" and not clock.slept:
+                clock.slept = timedelta(hours=1)
+                async with open_session(asked, clock=clock) as other:
+                    await walk.edit_videos(other, walk.Steps())
+                    await summarise(other)
+            return await super().handle_async_request(request)
+
+    async with open_session(asked, clock=clock, transport=Network()) as session:
+        await walk.edit_videos(session, walk.Steps())
+        await summarise(session)
+    assert len(account.get("tasks")["tasks"]) == 1
+    books_agree(tmp_path, account)
+
+
 async def test_strangers_are_never_adopted(tmp_path: Path, account: Account) -> None:
-    """Other people's tasks in the same minutes, even of the same prompt, stay theirs."""
+    """Other people's tasks in the same minutes stay theirs."""
     account.faults({"kind": "drop-before-accept", "nth": 2})
     asked = options(tmp_path, write_manifest(tmp_path / "m.csv", 3))
     running = asyncio.create_task(edit(asked))

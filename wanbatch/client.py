@@ -19,7 +19,7 @@ from wanbatch.models import MODEL
 from wanbatch.pace import Rate, ServiceClock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from wanbatch.models import EditRequest, ListedTask, TaskReport, TaskStatus
@@ -36,6 +36,7 @@ _PAGE_SIZE = 50
 """The largest page is not documented; a service that gives smaller ones says so in `total_page`."""
 _PAGES_LIMIT = 200
 
+_LEAVES = "http11.send_request_headers.started"
 _NEVER_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -81,18 +82,29 @@ class WanClient:
         """Name the service, not the key."""
         return f"WanClient({self.service.name})"
 
-    async def submit(self, request: EditRequest, media: Sequence[str]) -> Accepted:
+    async def submit(
+        self, request: EditRequest, media: Sequence[str], *, in_time: Callable[[], bool] = lambda: True
+    ) -> Accepted:
         """Create a provider task, and pay for it. Sent once, whatever happens.
 
-        `media` are URLs that the service can reach, the video first.
+        `media` are URLs that the service can reach, the video first. `in_time` is asked when the connection stands
+        and nothing has left: connecting may take long.
         Raises `NeverSent`, `Refused` or `SubmitInDoubt`.
         """
+
+        async def look(
+            event: str, _: object
+        ) -> None:  # https://www.python-httpx.org/advanced/extensions/#trace
+            if event == _LEAVES and not in_time():
+                raise httpx.ConnectError("too late to be sent")
+
         exchange = await self._exchange(
             self._submit_http,
             "POST",
             wire.SUBMIT_PATH,
             json=wire.submit_body(request, media),
             headers=wire.submit_headers(media),
+            extensions={"trace": look},
             limit_s=_SUBMIT_S,
         )
         outcome = wire.submit_outcome(exchange)

@@ -11,6 +11,7 @@ from wanbatch.probe import Probed, Prober, problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from decimal import Decimal
 
     from wanbatch.journal import Journal
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
 
 
 class Inputs:
-    """Looks at inputs; close it after use. `durably` does one thing at a time to the journal."""
+    """Looks at inputs; close it after use. `durably` does one thing at a time to the journal.
 
-    def __init__(self, journal: Journal, durably: Callable[..., Any]) -> None:
+    What was seen before `since` is looked at anew: behind its URL may be another video by now, which costs more.
+    """
+
+    def __init__(
+        self, journal: Journal, durably: Callable[..., Any], *, since: datetime | None = None
+    ) -> None:
         self._prober = Prober()
+        self._since = since
         self._journal = journal
         self._durably = durably
 
@@ -44,7 +51,7 @@ class Inputs:
         if medium.startswith(TEMPORARY_STORE):
             return None
         identity = await asyncio.to_thread(media_identity, medium)
-        if kept := await self._durably(self._journal.probe_of, identity):
+        if kept := await self._durably(self._journal.probe_of, identity, since=self._since):
             return Probed.from_json(kept)
         probed = await self._prober.probe(medium, kind)
         if found := problems(probed, column):

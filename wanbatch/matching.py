@@ -75,23 +75,27 @@ class Matching:
 
 def compatible(doubt: Doubt, candidate: Candidate) -> bool:
     """Say whether nothing speaks against this task being this submit's."""
-    attempt, report, task = doubt.attempt, candidate.report, candidate.task
+    usage = candidate.report.usage
     if identified(doubt, candidate):
         return True
     # Another id proves nothing: a proxy may have put its own into the answer's header.
-    created = task.created_at or report.submitted_at
+    return possible(doubt, candidate) and (usage is None or _as_long(doubt.attempt, usage))
+
+
+def possible(doubt: Doubt, candidate: Candidate) -> bool:
+    """Say whether it could be this submit's if the service measured other lengths, or another video by now."""
+    created, report, request = candidate.task.created_at, candidate.report, doubt.attempt.item.request
+    created = created or report.submitted_at
     if created is None or not doubt.earliest <= created <= doubt.latest:
         return False
-    prompt = report.orig_prompt
-    same_prompt = prompt is None or _same_prompt(attempt.item.request.prompt, prompt)
-    return same_prompt and (report.usage is None or _same_work(attempt, report.usage))
-
-
-def _same_work(attempt: Attempt, usage: Usage) -> bool:
-    """Say whether what was billed is what this attempt asked for."""
-    request, probed = attempt.item.request, attempt.input_s
-    if usage.sr is not None and f"{usage.sr}P" != request.resolution:
+    if report.usage and report.usage.sr is not None and f"{report.usage.sr}P" != request.resolution:
         return False
+    return report.orig_prompt is None or _same_prompt(request.prompt, report.orig_prompt)
+
+
+def _as_long(attempt: Attempt, usage: Usage) -> bool:
+    """Say whether as many seconds were billed as this attempt asked for."""
+    request, probed = attempt.item.request, attempt.input_s
     if probed is None:
         return True
     cut = min(probed, Decimal(request.duration)) if request.duration else probed
@@ -144,6 +148,9 @@ def match(doubts: Sequence[Doubt], candidates: Sequence[Candidate]) -> Matching:
         taken = {candidate.task.task_id for candidate in found.values()}
         wanted = set[_Name]().union(*(part[task_id] for task_id in part if task_id not in taken))
         absent |= names - found.keys() - wanted
+    taken = {candidate.task.task_id for candidate in adopted.values()}
+    left = [each for each in candidates if not each.unpaid and each.task.task_id not in taken]
+    absent = {name for name in absent if not any(possible(ours[name], each) for each in left)}
     return Matching(adopted=adopted, absent=frozenset(absent), undecided=frozenset(undecided))
 
 

@@ -29,6 +29,7 @@ from wanbatch.errors import (
     WanbatchError,
 )
 from wanbatch.journal import Cap, Journal
+from wanbatch.journal.schema import shown
 from wanbatch.lease import HEARTBEAT_S
 from wanbatch.ledger import Ledger
 from wanbatch.manifest import check_manifest
@@ -82,7 +83,7 @@ async def open_session(
     store = VideoStore(options.videos, service_host=checked.service.host, transport=transport)
     try:
         await _greet(client)
-        journal = await asyncio.to_thread(Journal.open, options.journal_url, clock=clock)
+        journal = await asyncio.to_thread(_open_journal, options, clock)
         try:
             ledger = Ledger(options.ledger)
             session = Session(
@@ -117,7 +118,7 @@ async def preflight(options: RunOptions) -> None:
     """
     try:
         checked = await asyncio.to_thread(_checked, options, SystemClock())
-        (await asyncio.to_thread(Journal.open, options.journal_url)).close()
+        (await asyncio.to_thread(_open_journal, options, SystemClock())).close()
     except (JournalError, LedgerError, StorageError) as error:
         raise UsageError(str(error)) from None
     client = WanClient(checked.service, checked.key, clock=SystemClock())
@@ -163,6 +164,20 @@ def _checked(options: RunOptions, clock: Clock) -> _Checked:
         prepare_stage(options.stage)
     rows = max(0, min(last or report.rows, report.rows) - first + 1)
     return _Checked(service, key, rates, caps, rows)
+
+
+def _open_journal(options: RunOptions, clock: Clock) -> Journal:
+    """Open the journal that the ledger was written from: another knows of nothing that is paid already."""
+    ledger = Ledger(options.ledger)
+    began = ledger.is_empty()  # looked at first: others may begin both at this moment
+    journal = Journal.open(options.journal_url, clock=clock)
+    if not began and journal.is_empty():
+        journal.close()
+        raise JournalError(
+            f"{shown(options.journal_url)}: is empty, and {ledger.attempts} is not: all of it would be paid again; "
+            "name the journal of its runs, or rebuild it with wanbatch restore"
+        )
+    return journal
 
 
 def _history(ledger: Ledger, service: str) -> Collection[float]:

@@ -91,6 +91,8 @@ class Reconciler:
         """
         if self._abandoned:
             raise self._abandoned
+        if not self._waiting:  # it is not to suffer for what the list did to an earlier one
+            self._failing_since, self._denials = None, 0
         name = (attempt.key, attempt.number)
         waiting = self._waiting[name] = _Waiting(attempt)
         self._more.set()
@@ -235,7 +237,6 @@ class Reconciler:
     async def _park_all(self, why: str) -> None:
         for waiting in list(self._waiting.values()):
             await self._park(waiting, why)
-        self._failing_since, self._denials = None, 0  # the next doubt is not to suffer for these
 
     async def _park(self, waiting: _Waiting, why: str) -> None:
         try:

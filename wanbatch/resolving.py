@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanbatch.books import ledger_row
@@ -11,11 +10,14 @@ from wanbatch.clerk import write_settled
 from wanbatch.client import WanClient
 from wanbatch.errors import Refused, UsageError
 from wanbatch.journal import Journal, Outcome, State
+from wanbatch.journal.schema import shown
 from wanbatch.ledger import Ledger
 from wanbatch.pace import SystemClock
 from wanbatch.settings import api_key, find_service
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from wanbatch.journal import Attempt
 
 
@@ -74,10 +76,10 @@ def restore_journal(url: str, where: str | Path) -> tuple[int, datetime]:
     already, `LedgerError` where there is no ledger.
     """
     rows = Ledger(where).read_attempts().to_pylist()
-    if "://" not in url and Path(url).exists():
-        raise UsageError(f"{url}: there is a journal here; move it away first, and keep it")
     journal = Journal.open(url)
     try:
+        if not journal.is_empty():
+            raise UsageError(f"{shown(url)}: there is a journal here; move it away first, and keep it")
         return journal.restore(rows), max(row["settled_at"] for row in rows)
     finally:
         journal.close()

@@ -135,7 +135,7 @@ class Session:
         self.reconciler = Reconciler(
             client, journal, clock, durably=self.durably, interval_s=options.poll_interval
         )
-        self._inputs = Inputs(journal, self.durably)
+        self._inputs = Inputs(journal, self.durably, since=clock.now())
         self.progress = Progress(
             run_id=self.run_id, currency=rates.currency, budget=caps[0].amount if caps else None
         )

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wanbatch import telemetry
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from wanbatch.journal import Attempt
     from wanbatch.models import TaskReport, Usage
+    from wanbatch.pace import Clock
     from wanbatch.pricing import Rate
     from wanbatch.session import Session, Work
     from wanbatch.storage import Stored
@@ -57,8 +59,9 @@ _log = logging.getLogger(__name__)
 _DOWNLOAD_TRIES = 8
 _STRICT_TRIES = 3
 """A whole video that comes with the wrong length so often is what the service made: kept, and flagged."""
-_SUSPENDED = timedelta(seconds=10)
-"""A commit that seemed to take so long was a machine asleep, and another run may have taken over meanwhile."""
+_SUSPENDED = timedelta(seconds=20)
+"""A commit and a connection that seem to take so long were a machine asleep: another run may have taken over, which
+the journal says when it is told that nothing was sent."""
 _EXPIRY_RISK = timedelta(hours=4)
 """So long before a result is gone somebody should know that it can't be fetched."""
 _LATE = timedelta(hours=1)
@@ -195,11 +198,9 @@ async def _send(session: Session, work: Work, attempt: Attempt) -> Attempt:
             service_time=session.client.clock.last_seen,
             service_sent_at=session.client.clock.now(),
         )
-        if session.clock.now() - claimed > _SUSPENDED:  # is it still ours? if not, this ends it here
-            attempt = work.attempt = await session.durably(session.journal.unsent, attempt)
-            continue
         try:
-            accepted = await session.client.submit(work.item.request, media)
+            awake = partial(_awake, session.clock, claimed)
+            accepted = await session.client.submit(work.item.request, media, in_time=awake)
         except NeverSent as error:
             attempt = work.attempt = await session.durably(session.journal.unsent, attempt)
             if session.clock.monotonic() - started > _UNREACHABLE_S:
@@ -217,6 +218,10 @@ async def _send(session: Session, work: Work, attempt: Attempt) -> Attempt:
         else:
             return await _accept(session, attempt, accepted)
     raise AssertionError("unreachable")
+
+
+def _awake(clock: Clock, since: datetime) -> bool:
+    return clock.now() - since < _SUSPENDED
 
 
 async def _accept(session: Session, attempt: Attempt, accepted: Accepted) -> Attempt:

@@ -27,6 +27,11 @@ COLUMNS = [schema.attempts.c[name] for name in Attempt.__dataclass_fields__]
 class Reading(Runs):
     """Questions to a journal."""
 
+    def is_empty(self) -> bool:
+        """Whether nothing was ever claimed."""
+        with self._read() as db:
+            return db.scalar(sa.select(schema.attempts.c.key).limit(1)) is None
+
     def latest(self, keys: Iterable[str]) -> dict[str, Attempt]:
         """Find the last attempt at each of these items."""
         found: dict[str, Attempt] = {}
@@ -86,10 +91,13 @@ class Reading(Runs):
                 known.update(db.scalars(sa.select(schema.attempts.c.task_id).where(some)))
         return known
 
-    def probe_of(self, identity: str) -> str | None:
-        """Read what was found when a medium was looked at."""
+    def probe_of(self, identity: str, *, since: datetime | None = None) -> str | None:
+        """Read what was found when a medium was looked at; with `since`, not if that was earlier."""
+        question = sa.select(schema.media.c.probed).where(schema.media.c.identity == identity)
+        if since:
+            question = question.where(schema.media.c.at >= since)
         with self._read() as db:
-            return db.scalar(sa.select(schema.media.c.probed).where(schema.media.c.identity == identity))
+            return db.scalar(question)
 
     def keep_probe(self, identity: str, probed: str) -> None:
         """Keep what was found when a medium was looked at."""

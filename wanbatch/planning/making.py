@@ -91,8 +91,8 @@ async def _books(options: RunOptions) -> AsyncIterator[_Books]:
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1, thread_name_prefix="plan") as thread:
 
-        async def apart(work: Callable[..., Any], *args: Any) -> Any:
-            return await loop.run_in_executor(thread, partial(work, *args))
+        async def apart(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return await loop.run_in_executor(thread, partial(work, *args, **kwargs))
 
         if not (options.probe or _is_there(options.journal_url)):
             yield _Books(None, None, apart)
