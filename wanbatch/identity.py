@@ -65,6 +65,8 @@ _AMBIGUOUS = frozenset({"token", "sign", "sig", "key"})
 """They may be a secret or may name the object: digested, so that they still tell objects apart."""
 _SIGNED = re.compile(r"(?s)\?.*=")
 """A bucket URL with something like parameters: nobody signs those, but who knows what was pasted there."""
+_BARE = re.compile(r"(?s)[a-z][a-z0-9+.-]*://[^?@#]*")
+"""It has nothing that may be a secret, and its scheme is written as that of a URL without its signature would be."""
 _NESTED_LIMIT = 3
 """URLs inside the parameters of URLs that are looked into; whatever lies deeper is digested."""
 
@@ -85,7 +87,7 @@ def without_signature(url: str) -> str:
 def _without_signature(url: str, depth: int) -> str:
     if url[:5].lower() == "data:":
         return _digest_of_data(url)
-    if not is_url(url) or ("?" not in url and "@" not in url and "#" not in url):
+    if not is_url(url) or _BARE.fullmatch(url):
         return url
     if url.startswith(BUCKETS) and not _SIGNED.search(url):
         return _without_credentials(url)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from wanbatch.manifest.rules import Checked
 
-_OWN_NAME = "^(((?i:https?)|s3|oss|gs)://[^?#@]*)?$"
+_OWN_NAME = "^((https?|s3|oss|gs)://[^?#@]*)?$"
 """URLs without anything that may be a secret name their object as they are; so does a cell without a medium."""
 
 
