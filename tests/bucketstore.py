@@ -170,6 +170,8 @@ class _Proxy(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     behind: ClassVar[dict[int, tuple[str, int, Store]]] = {}
+    one_at_a_time: ClassVar[threading.Lock] = threading.Lock()
+    """moto fails with "I/O operation on closed file" when one object is put twice at once."""
 
     def _serve(self) -> None:
         host, port, store = self.behind[self.server.server_address[1]]  # type: ignore[index]  # an IPv4 address
@@ -195,10 +197,11 @@ class _Proxy(BaseHTTPRequestHandler):
         connection = http.client.HTTPConnection(host, port, timeout=30)
         sent = {name: value for name, value in self.headers.items() if name.lower() not in _HOP | {"expect"}}
         try:
-            connection.request(self.command, self.path, body, sent | {"Host": self.headers["host"]})
-            answer = connection.getresponse()
-            kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
-            return answer.status, kept, answer.read()
+            with self.one_at_a_time:
+                connection.request(self.command, self.path, body, sent | {"Host": self.headers["host"]})
+                answer = connection.getresponse()
+                kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
+                return answer.status, kept, answer.read()
         finally:
             connection.close()
 
