@@ -8,6 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import looptime
+import pytest
+
+from wanbatch import buckets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -61,5 +64,11 @@ class FastClock:
 
 def fast(story: Coroutine[Any, Any, None]) -> None:
     """Run a story from its beginning, at 0 of the loop's time, to its end."""
-    with asyncio.Runner(loop_factory=partial(FastLoop, noop_cycles=0)) as runner:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        asyncio.Runner(loop_factory=partial(FastLoop, noop_cycles=0)) as runner,
+    ):
+        patch.setattr(
+            buckets, "_in_thread", lambda work: work()
+        )  # again: no thread, from which time runs away
         runner.run(story)

@@ -137,8 +137,12 @@ async def off_loop(call: Callable[..., _T], *args: Any) -> _T:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
     work = partial(copy_context().run, call, *args)
-    threading.Thread(target=_settle, args=(loop, done, work), name="bucket", daemon=True).start()
+    _in_thread(partial(_settle, loop, done, work))
     return await done
+
+
+def _in_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="bucket", daemon=True).start()
 
 
 def _settle(loop: asyncio.AbstractEventLoop, done: asyncio.Future[_T], work: Callable[[], _T]) -> None:
