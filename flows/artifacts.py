@@ -17,6 +17,7 @@ from prefect.events import emit_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
+    from uuid import UUID
 
     from wanbatch.progress import Progress
     from wanbatch.session import Session
@@ -51,27 +52,41 @@ async def show(summary: Summary) -> None:
 @asynccontextmanager
 async def live_progress(session: Session) -> AsyncIterator[None]:
     """Keep a progress bar beside the run in the UI, with what is spent and reserved."""
-    watching = asyncio.create_task(_watch(session.progress))
+    bar = _Bar(session.progress)
+    watching = asyncio.create_task(bar.keep())
     try:
         yield
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+        await bar.show()
 
 
-async def _watch(progress: Progress) -> None:
-    bar, shown = None, None
-    while True:
-        facts = _percent(progress), _money(progress)
+class _Bar:
+    """A run's progress in the UI."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._id: UUID | None = None
+        self._shown: tuple[float, str] | None = None
+
+    async def keep(self) -> None:
+        """Show it, for ever."""
+        while True:
+            await self.show()
+            await asyncio.sleep(_PROGRESS_EVERY_S)
+
+    async def show(self) -> None:
+        """Show how far the run is, if that is news."""
+        facts = _percent(self._progress), _money(self._progress)
         try:
-            if bar is None:
-                bar = await acreate_progress_artifact(facts[0], key="progress", description=facts[1])
-            elif facts != shown:
-                await aupdate_progress_artifact(bar, facts[0], description=facts[1])
-            shown = facts
+            if self._id is None:
+                self._id = await acreate_progress_artifact(facts[0], key="progress", description=facts[1])
+            elif facts != self._shown:
+                await aupdate_progress_artifact(self._id, facts[0], description=facts[1])
+            self._shown = facts
         except Exception as error:  # noqa: BLE001 - a view that can't be updated is no reason to stop
             _log.info("Prefect could not be shown the progress (%s)", type(error).__name__)
-        await asyncio.sleep(_PROGRESS_EVERY_S)
 
 
 def _percent(progress: Progress) -> float:

@@ -16,7 +16,7 @@ from tasks.poll import await_edit
 from tasks.record import record_outcome
 from tasks.submit import submit_edit
 from wanbatch import logs, walk
-from wanbatch.errors import WanbatchError
+from wanbatch.errors import ManifestError, WanbatchError
 from wanbatch.options import RunOptions
 from wanbatch.progress import notify
 from wanbatch.redact import scrub
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
 _log = logging.getLogger("wanbatch.flows")
+
+_PROBLEMS_SHOWN = 10
 
 
 @flow(name="edit-videos", flow_run_name="edit {options.shard}", persist_result=False, log_prints=False)
@@ -41,7 +43,14 @@ async def edit_videos(options: RunOptions) -> Summary | State[Any]:
     except Exception as problem:  # noqa: BLE001 - Prefect would keep its words, and what they quote, as they are
         if not isinstance(problem, WanbatchError):
             _log.exception("a fault of wanbatch; please report it")
-        return Failed(message=scrub(f"{type(problem).__name__}: {problem}"), data=problem)
+        return Failed(message=_words(problem), data=problem)
+
+
+def _words(problem: Exception) -> str:
+    lines = [f"{type(problem).__name__}: {problem}"]
+    if isinstance(problem, ManifestError):
+        lines += map(str, problem.problems[:_PROBLEMS_SHOWN])
+    return scrub("\n".join(lines))
 
 
 async def _edited(options: RunOptions) -> Summary:

@@ -102,7 +102,9 @@ def test_a_manifest_goes_through_prefect(tmp_path: Path, account: Account, prefe
     assert "submit clip-0001" in names
     assert "poll clip-0002" in names
     artifacts = runs_of(prefect_server, "artifacts", artifacts={"flow_run_id": {"any_": [flow_run["id"]]}})
-    assert {artifact["key"] for artifact in artifacts} == {"summary", "cost", "progress"}
+    shown = {artifact["key"]: artifact for artifact in artifacts}
+    assert shown.keys() == {"summary", "cost", "progress"}
+    assert (float(str(shown["progress"]["data"])), "6 of 6" in str(shown["progress"])) == (100, True)
     told = _events(prefect_server, "wanbatch.run.finished")
     assert [event["payload"]["succeeded"] for event in told] == [5]
 

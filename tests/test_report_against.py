@@ -270,6 +270,8 @@ def test_differences_are_shown_with_both_sides(ledger: Ledger, tmp_path: Path) -
     assert "other seconds" in text
     assert "10.04 s at 0.1: 1.004 USD" in text
     assert text.splitlines()[-2:] == ["ledger 2.008 USD + 1 unknown, bill 1.90 USD", "3 differences"]
+    code, text = run("report", "--ledger", ledger.where, "--against", str(path), "--since", "2030-01-01")
+    assert (code, text.strip()) == (0, "neither the ledger nor the bill has anything")
     _, text = run("report", "--ledger", ledger.where, "--against", str(path), "--format", "csv")
     rows = {row["task_id"]: row for row in csv.DictReader(io.StringIO(text))}
     assert rows["task-4"]["ledger_cost"] == "unknown"

@@ -21,10 +21,12 @@ from tests.conftest import RUN, WANBATCH, Account, emulated, environment, option
 from tests.test_flow import prefect_server, serving_prefect
 from tests.test_walk import attempts, books_agree, edit
 from wanbatch import walk
-from wanbatch.errors import ExitCode, JournalError, LedgerError, StorageError
+from wanbatch.errors import ExitCode, JournalError, LedgerError, StorageError, UsageError
 from wanbatch.journal import Journal, State
 from wanbatch.opening import open_session
+from wanbatch.options import parse_duration
 from wanbatch.pace import SystemClock
+from wanbatch.settings import KEY_VARIABLE
 from wanbatch.summary import summarise
 
 __all__ = ["prefect_server"]
@@ -182,6 +184,33 @@ async def test_another_video_of_the_same_name_is_kept(tmp_path: Path, account: A
     assert (tmp_path / "videos" / "clip-0001.mp4").read_bytes() == b"mine"
     assert len({row["output"] for row in attempts(tmp_path)}) == 2
     books_agree(tmp_path, account)
+
+
+# ------------------------------------------------------------------------------------------ what people write
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("8h", 28_800), ("1h30m", 5_400), ("1.5d", 129_600)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    """One number is seconds; several have a unit each."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "1h30", "8 h", "-1h", "1w"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """A unit that was left out is not guessed: `1h30` is not half a minute over an hour."""
+    with pytest.raises(UsageError, match="no duration"):
+        parse_duration(text)
+
+
+def test_a_check_says_how_much_it_does_not_show(tmp_path: Path) -> None:
+    """The table of problems is bounded, and says so."""
+    (tmp_path / "m.csv").write_text("video\n" + "ftp://h/a.mp4\n" * 10_002)
+    told = wanbatch(tmp_path, "check", "m.csv")
+    assert told.returncode == ExitCode.USAGE
+    assert "10,002 problems" in told.stdout
+    assert "more are not shown" in told.stdout
 
 
 # ---------------------------------------------------------------------------------------------- the journal
@@ -396,7 +425,12 @@ async def test_what_waits_is_cancelled_and_booked(tmp_path: Path) -> None:
         point_to(account, patch)
         manifest = write_manifest(tmp_path / "m.csv", 3)
         await edit(options(tmp_path, manifest, max_runtime="1s"))
-        told = await asyncio.to_thread(wanbatch, tmp_path, "cancel", "--service", "emulator", account=account)
+        words = ("cancel", "--service", "emulator")
+        with pytest.MonkeyPatch.context() as wrong:
+            wrong.setenv(KEY_VARIABLE, "sk-wrong")
+            told = await asyncio.to_thread(wanbatch, tmp_path, *words)
+        assert (told.returncode, "give a valid API key" in told.stderr) == (ExitCode.ACCOUNT_STOPPED, True)
+        told = await asyncio.to_thread(wanbatch, tmp_path, *words, account=account)
         assert told.returncode == 0, told.stderr
         account.post("clock", {"advance": 600})
         summary = await edit(options(tmp_path, manifest))

@@ -171,7 +171,9 @@ def find_journal(ledger: str, journal: str | None) -> str:
 def parse_duration(text: str) -> float:
     """Read `90`, `90s`, `15m`, `8h`, `2d` or `1h30m` as seconds; raises `UsageError`."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
+    whole = "".join(number + unit for number, unit in parts) == text.strip()
+    clear = len(parts) == 1 or all(unit for _, unit in parts)  # nobody means 30 seconds by 1h30
+    if not (parts and whole and clear):
         raise UsageError(f"{text!r} is no duration; write 90s, 15m, 8h, 2d or 1h30m")
     return sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
 

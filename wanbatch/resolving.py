@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from wanbatch.books import ledger_row
+from wanbatch.catalogue import Verdict, rule
 from wanbatch.clerk import write_settled
 from wanbatch.client import WanClient
 from wanbatch.errors import Refused, UsageError
@@ -14,6 +15,7 @@ from wanbatch.journal.schema import shown
 from wanbatch.ledger import Ledger
 from wanbatch.pace import SystemClock
 from wanbatch.settings import api_key, find_service
+from wanbatch.watch import account_stopped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +63,8 @@ async def cancel_waiting(journal: Journal, name: str | None, key_variable: str) 
                 await client.cancel(str(attempt.task_id))
                 cancelled += 1
             except Refused as error:
+                if rule(error.http_status, error.code, error.message).verdict is Verdict.STOP_RUN:
+                    raise account_stopped(error) from None
                 if error.code != "UnsupportedOperation":
                     raise
                 running += 1

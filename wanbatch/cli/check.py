@@ -41,6 +41,8 @@ def run_check(manifest: Path, *, probe: bool, name: str | None, as_json: bool) -
         problems += probe_manifest(manifest)
     errors = report.problem_count + len(problems) - len(report.problems)
     notes = [_TEMPORARY_STORE] if report.local_files else []
+    if hidden := errors + report.warning_count - len(problems) - len(warnings):
+        notes.append(f"{hidden:,} more are not shown: mend these first")
     if as_json:
         told = [asdict(problem) for problem in (*problems, *warnings)]
         told_all = {"rows": report.rows, "errors": errors, "problems": told, "notes": notes}

@@ -172,8 +172,13 @@ def _compared(found: Comparison, out: Path | None) -> str:
                 f"bill {display.money(sums.bill, sums.currency)}"
             )
         )
-    number = len(found.differences)
-    console.print(Text(f"{number:,} differences" if number else "the ledger and the bill agree"))
+    if found.differences:
+        told = display.number(len(found.differences), "difference")
+    else:
+        told = (
+            "the ledger and the bill agree" if found.sums else "neither the ledger nor the bill has anything"
+        )
+    console.print(Text(told))
     return text.getvalue()
 
 

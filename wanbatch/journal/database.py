@@ -83,7 +83,7 @@ class Database:
             elif version != schema.SCHEMA_VERSION:
                 raise JournalError(
                     f"{self._where}: written by another version of wanbatch (schema {version}, "
-                    f"this one writes {schema.SCHEMA_VERSION}); use that version, or another --journal"
+                    f"this one writes {schema.SCHEMA_VERSION}); use that version"
                 )
 
     def check(self) -> None:
