@@ -50,7 +50,7 @@ def _words(problem: Exception) -> str:
     lines = [f"{type(problem).__name__}: {problem}"]
     if isinstance(problem, ManifestError):
         lines += map(str, problem.problems[:_PROBLEMS_SHOWN])
-    return scrub("\n".join(lines))
+    return scrub("; ".join(lines))
 
 
 async def _edited(options: RunOptions) -> Summary:
