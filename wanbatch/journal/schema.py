@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -158,8 +160,22 @@ def make_engine(url: str) -> sa.Engine:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     """Set what durability needs: https://www.sqlite.org/pragma.html#pragma_synchronous ."""
     connection.isolation_level = None  # the driver's own transactions would begin too late: we say BEGIN
-    for setting in (f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", "synchronous=FULL"):
+    for setting in (f"busy_timeout={_BUSY_MS}", "synchronous=FULL"):
         connection.execute(f"PRAGMA {setting}")
+    until = time.monotonic() + _BUSY_MS / 1000
+    while not _set_wal(connection, last=time.monotonic() > until):
+        time.sleep(0.02)
+
+
+def _set_wal(connection: Any, *, last: bool) -> bool:
+    """Say whether it could be set: SQLite does not wait where several connections set it on a new file."""
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        if last or "locked" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _begin_sqlite(db: sa.Connection) -> None:
